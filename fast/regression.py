@@ -1,0 +1,255 @@
+"""Solving ``G g = f - y``: by Cholesky, and by the sketch-preconditioned iteration on products with ``J``.
+
+Mathematics: `reference.regression`. ``S J^T = Q R`` makes ``M = R^-T G R^-1`` well conditioned, whatever the
+condition of ``G``, and ``G`` enters only through products ``J (J^T g)``. Two iterations on ``M z = R^-T
+rhs``::
+
+    paper       best gradient step on ||M z - R^-T rhs||^2    factor (k^2 - 1) / (k^2 + 1)          2 products
+    conjugate   conjugate gradients                           factor (sqrt k - 1) / (sqrt k + 1)    1 product
+
+per step, with ``k`` the condition number of ``M``; at ``k = 2``, typical of `fast.sketch.default_size`, 0.6
+against 0.17.
+
+Source: van den Brand, Peng, Song and Weinstein (ITCS 2021), used by [A]; Hestenes and Stiefel (1952).
+
+Departures from the paper
+1. The default is ``conjugate``: same preconditioner, same stopping rule, about 7 times fewer products.
+2. Best step length and rounding floor, as in `reference.regression`.
+3. Both iterations update the residual by recurrence. When that says "done", the residual is computed afresh,
+   and the iteration starts again from it if it does not agree: so the stopping rule is always met by a true
+   residual.
+
+Cost with ``p`` fired pairs: ``2 p d`` for each product, ``2 s n^2`` for the factor, ``n^2`` for each pair of
+triangular solves. Cholesky: ``n^3 / 3`` once ``G`` is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import linalg
+
+from fast.jacobian import FiredJacobian
+from reference.notation import FloatArray, InputError, as_float_array
+from reference.regression import (
+    Solution,
+    check_accuracy,
+    check_progress,
+    check_sketched,
+    check_system,
+    condition_limit,
+    rounding_floor,
+    singular_gram,
+)
+
+Method = Literal["conjugate", "paper"]
+
+ACCURACY = 1e-13
+"""Default relative residual, near the rounding floor of a well conditioned system."""
+
+
+def solve_cholesky(G: ArrayLike, rhs: ArrayLike) -> FloatArray:
+    """Solve ``G g = rhs`` to rounding, by a Cholesky factor.
+
+    Parameters
+    ----------
+    G : array_like (n, n)
+        Gram matrix; symmetric. Not modified.
+    rhs : array_like (n,)
+        ``f - y`` in training.
+
+    Returns
+    -------
+    ndarray (n,)
+
+    Raises
+    ------
+    InputError
+        Wrong shapes, NaN or infinite entries.
+    SingularGramError
+        ``G`` is not positive definite, or its estimated 1-norm condition number is at least
+        `reference.regression.condition_limit`.
+
+    Examples
+    --------
+    >>> solve_cholesky([[2.0, 0.0], [0.0, 4.0]], [2.0, 2.0])
+    array([1. , 0.5])
+    """
+    G, rhs = check_system(G, rhs)
+    try:
+        factor = linalg.cholesky(G, check_finite=False)
+    except linalg.LinAlgError:
+        raise singular_gram(np.inf, len(G)) from None
+    _check_condition(factor, G)
+    solution: FloatArray = linalg.cho_solve((factor, False), rhs, check_finite=False)
+    return solution
+
+
+def preconditioner(sketched: ArrayLike) -> FloatArray:
+    """Factor the sketched Jacobian, ``S J^T = Q R``, and return ``R``.
+
+    Parameters
+    ----------
+    sketched : array_like (s, n)
+        ``S J^T`` with ``s >= n``. Not modified.
+
+    Returns
+    -------
+    ndarray (n, n)
+        Upper triangular; ``R^T R`` stands in for ``G``.
+
+    Raises
+    ------
+    InputError
+        ``s < n``, NaN or infinite entries.
+    SingularGramError
+        ``R^T R`` is singular to working precision.
+    """
+    sketched = check_sketched(sketched)
+    factor: FloatArray = linalg.qr(sketched, mode="r", check_finite=False)[0][: sketched.shape[1]]
+    if not np.diag(factor).all():
+        raise singular_gram(np.inf, len(factor))
+    _check_condition(factor, factor.T @ factor)
+    return factor
+
+
+def solve_sketched(
+    jacobian: FiredJacobian,
+    sketched: ArrayLike,
+    rhs: ArrayLike,
+    *,
+    accuracy: float = ACCURACY,
+    method: Method = "conjugate",
+) -> Solution:
+    """Solve ``J J^T g = rhs`` by the sketch-preconditioned iteration, without forming ``G``.
+
+    Parameters
+    ----------
+    jacobian : FiredJacobian
+        ``J``, ``n`` rows.
+    sketched : array_like (s, n)
+        ``S J^T``, from `fast.sketch.sketch_jacobian`.
+    rhs : array_like (n,)
+        Right-hand side. Not modified.
+    accuracy : float
+        Stop at ``||G g - rhs|| <= accuracy ||rhs||``, or at the rounding floor when that is larger.
+    method : {"conjugate", "paper"}
+        Conjugate gradients, or the paper's gradient steps.
+
+    Returns
+    -------
+    Solution
+        The last entry of ``residual_history`` is a true residual, the others are by recurrence.
+
+    Raises
+    ------
+    InputError
+        Wrong shapes, NaN or infinite entries, unknown method, an accuracy out of range; or no convergence.
+    SingularGramError
+        See `preconditioner`.
+    """
+    sketched, rhs = check_sketched(sketched), as_float_array("the right-hand side", rhs, 1)
+    n = len(jacobian.X)
+    if not n == sketched.shape[1] == len(rhs):
+        raise InputError(
+            f"the Jacobian has {n} rows, the sketch {sketched.shape[1]} columns and the right-hand side "
+            f"{len(rhs)} entries; all three must be n"
+        )
+    if method not in ("conjugate", "paper"):
+        raise InputError(f'method is {method!r}; pass "conjugate" or "paper"')
+    check_accuracy(accuracy)
+    operator = _Preconditioned(jacobian, preconditioner(sketched))
+    longest_sum = int(jacobian.fired.per_point().max())
+    trace = float(jacobian.fired.per_point() @ np.sum(jacobian.X**2, axis=1)) / jacobian.fired.width
+
+    step = _conjugate if method == "conjugate" else _descend
+    g, residual = np.zeros(n), rhs
+    history = [float(np.linalg.norm(rhs))]
+
+    def allowance() -> float:
+        return max(accuracy * history[0], rounding_floor(trace, g, terms=longest_sum))
+
+    while history[-1] > allowance():
+        restart, restarted_at = g, history[-1]
+        for correction, norm in step(operator, residual):
+            g = restart + correction
+            history.append(norm)
+            check_progress(history)
+            # Half the allowance, so that the fresh residual passes although it differs a little.
+            if norm <= allowance() / 2:
+                break
+        residual = rhs - operator.multiply_gram(g)
+        history[-1] = float(np.linalg.norm(residual))
+        if allowance() < history[-1] > restarted_at / 2:
+            # Roundings that all fall the same way add up to eps times the number of terms, not its square root.
+            if history[-1] <= rounding_floor(trace, g, terms=longest_sum**2):
+                break
+            raise InputError(
+                f"rounding errors stop the sketched iteration at residual {history[-1]:.1e}, "
+                f"from {history[0]:.1e}; ask for less accuracy or use the Cholesky solver"
+            )
+    # Two triangular solves for each product are counted as one product with an (n, n) matrix.
+    work = 2 * sketched.size * n + operator.products * (2 * len(jacobian.fired) * jacobian.X.shape[1] + n * n)
+    return Solution(g, len(history) - 1, np.array(history), operator.products, work)
+
+
+class _Preconditioned:
+    """Products with ``G`` and triangular solves with ``R``; counts the former."""
+
+    def __init__(self, jacobian: FiredJacobian, factor: FloatArray) -> None:
+        self.jacobian = jacobian
+        self.factor = factor
+        self.products = 0
+
+    def multiply_gram(self, g: FloatArray) -> FloatArray:
+        self.products += 1
+        return self.jacobian.matvec(self.jacobian.rmatvec(g))
+
+    def solve(self, vector: FloatArray, *, transposed: bool) -> FloatArray:
+        solution: FloatArray = linalg.solve_triangular(
+            self.factor, vector, trans="T" if transposed else "N", check_finite=False
+        )
+        return solution
+
+
+def _conjugate(operator: _Preconditioned, residual: FloatArray) -> Iterator[tuple[FloatArray, float]]:
+    """Yield the correction to ``g`` and the norm of the residual left, after each conjugate gradient step."""
+    correction = np.zeros(len(residual))
+    direction, decrease = np.zeros(len(residual)), np.inf
+    while True:
+        half = operator.solve(residual, transposed=True)
+        previous, decrease = decrease, float(half @ half)
+        direction = operator.solve(half, transposed=False) + decrease / previous * direction
+        image = operator.multiply_gram(direction)
+        step = decrease / float(direction @ image)
+        correction = correction + step * direction
+        residual = residual - step * image
+        yield correction, float(np.linalg.norm(residual))
+
+
+def _descend(operator: _Preconditioned, residual: FloatArray) -> Iterator[tuple[FloatArray, float]]:
+    """Yield the same after each gradient step of the best length on ``||M z - R^-T residual||^2 / 2``."""
+    correction = np.zeros(len(residual))
+    while True:
+        half = operator.solve(residual, transposed=True)
+        gradient = operator.solve(
+            operator.multiply_gram(operator.solve(half, transposed=False)), transposed=True
+        )
+        direction = operator.solve(gradient, transposed=False)
+        image = operator.multiply_gram(direction)
+        slope = operator.solve(image, transposed=True)
+        step = float(half @ slope) / float(slope @ slope)
+        correction = correction + step * direction
+        residual = residual - step * image
+        yield correction, float(np.linalg.norm(residual))
+
+
+def _check_condition(factor: FloatArray, matrix: FloatArray) -> None:
+    """Stop when ``matrix = factor^T factor``, with ``factor`` upper triangular, is close to singular."""
+    reciprocal, _ = linalg.lapack.dpocon(factor, np.linalg.norm(matrix, 1))
+    condition = np.inf if reciprocal == 0 else 1 / float(reciprocal)
+    if not condition < condition_limit(len(matrix)):
+        raise singular_gram(condition, len(matrix))

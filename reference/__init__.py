@@ -1,0 +1,1 @@
+"""The ground truth: plain, dense, readable NumPy. Start with `reference/notation.py`."""

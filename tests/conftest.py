@@ -1,0 +1,19 @@
+"""Strict by configuration: floating-point errors raise, Hypothesis draws the same examples in every run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+settings.register_profile("ordinary", derandomize=True, deadline=None, max_examples=50, database=None)
+settings.register_profile("fresh", derandomize=False, deadline=None, max_examples=300, print_blob=True)
+settings.load_profile("ordinary")
+
+
+@pytest.fixture(autouse=True)
+def floating_point_errors_raise() -> Iterator[None]:
+    with np.errstate(divide="raise", over="raise", invalid="raise"):
+        yield

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import reference.gauss_newton
+from fast.gauss_newton import Solver, TreeRun, train
+from reference.notation import DivergenceError, InputError, NothingFiresError, SingularGramError
+from reference.two_layer import TwoLayerNetwork, initialize, shift_for
+from verify.problems import make, unit_rows
+from verify.strategies import Case, generators, training_cases
+from verify.tolerances import RUN
+
+FAILURES = (NothingFiresError, SingularGramError, DivergenceError)
+
+
+def assert_same_run(case: Case, solver: Solver, rng: np.random.Generator) -> None:
+    """Compare a fast run with the reference: the same failure, or the same residuals, predictions and weights."""
+    initial_weights = case.network.weights.copy()
+    try:
+        expected = reference.gauss_newton.train(case.network, case.X, case.y, iterations=5)
+    except FAILURES as failure:
+        with pytest.raises(type(failure)):
+            train(case.network, case.X, case.y, iterations=5, solver=solver, rng=rng)
+        return
+    trace = train(case.network, case.X, case.y, iterations=5, solver=solver, rng=rng)
+    scale = max(1e-300, float(np.linalg.norm(case.y)))
+    np.testing.assert_allclose(trace.residual_norms, expected.residual_norms, atol=RUN * scale, rtol=RUN)
+    np.testing.assert_allclose(trace.predictions, expected.predictions, atol=RUN * scale)
+    unseen = expected.network.predict(case.unseen)
+    np.testing.assert_allclose(trace.network.predict(case.unseen), unseen, atol=RUN * max(scale, abs(unseen).max()))
+    weights = expected.network.weights
+    np.testing.assert_allclose(trace.network.to_dense().weights, weights, atol=RUN * abs(weights).max())
+    np.testing.assert_array_equal(case.network.weights, initial_weights)
+
+
+@given(training_cases(), generators)
+def test_cholesky_runs_equal_the_reference(case: Case, rng: np.random.Generator) -> None:
+    assert_same_run(case, "cholesky", rng)
+
+
+@settings(max_examples=25)
+@given(training_cases(), generators)
+def test_sketch_runs_equal_the_reference(case: Case, rng: np.random.Generator) -> None:
+    assert_same_run(case, "sketch", rng)
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "sketch"])
+@pytest.mark.parametrize(
+    ("family", "angle", "n", "d", "m", "alpha"),
+    [
+        ("random", None, 96, 8, 4096, 0.24),
+        ("random", None, 1, 2, 1000, 0.1),
+        ("random", None, 24, 16, 3001, 0.0),
+        ("pairs", 0.15, 32, 8, 8192, 0.24),
+        ("twins", 0.15, 17, 5, 8191, 0.1),
+    ],
+)
+def test_larger_runs_equal_the_reference(
+    family: str, angle: float | None, n: int, d: int, m: int, alpha: float, solver: Solver
+) -> None:
+    rng = np.random.default_rng(11)
+    problem = make(family, n, d, rng, angle=angle)
+    network = initialize(m, d, shift=shift_for(m, alpha), rng=rng)
+    assert_same_run(Case(network, problem.X, problem.y, problem.unseen), solver, rng)
+
+
+def trainable(n: int = 16, alpha: float = 0.24) -> tuple[TwoLayerNetwork, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(5)
+    problem = make("random", n, 8, rng)
+    return initialize(2**14, 8, shift=shift_for(2**14, alpha), rng=rng), problem.X, problem.y
+
+
+def test_an_iteration_reads_nothing_that_it_has_no_right_to_read() -> None:
+    """Tripwire: poison the weights and scores of every neuron outside the blocks that fire; the run must not notice."""
+    network, X, y = trainable(n=4, alpha=0.5)
+    honest = train(network, X, y, iterations=6)
+
+    weights = network.weights.copy()
+    run = TreeRun(TwoLayerNetwork(weights, network.signs, network.shift), X, y)
+    moved = honest.network.moved
+    quiet = np.ones(network.width, dtype=bool)
+    quiet[moved] = False
+    weights[quiet] = np.inf
+    leaves = run.forest.levels[0]
+    blocks = np.ones(leaves.shape[1], dtype=bool)
+    blocks[moved // leaves.shape[2]] = False
+    assert blocks.mean() > 0.5
+    leaves[:, blocks] = np.inf
+    for _ in range(6):
+        run.iterate()
+    trace = run.trace(0.0)
+    assert trace.residual_norms.tolist() == honest.residual_norms.tolist()
+    assert trace.predictions.tolist() == honest.predictions.tolist()
+    assert trace.network.coefficients.tolist() == honest.network.coefficients.tolist()
+
+
+def test_the_tripwire_catches_a_scan() -> None:
+    network, X, y = trainable()
+    run = TreeRun(network, X, y)
+    run.forest.levels[0][:] = np.inf
+    run.forest.levels[1][:] = np.inf
+    before = len(run.fired)
+    run._look()
+    assert len(run.fired) > before or not np.isfinite(run.residual).all()
+
+
+def test_counts_follow_the_fired_pairs() -> None:
+    network, X, y = trainable()
+    trace = train(network, X, y, iterations=3)
+    run = TreeRun(network, X, y)
+    n, d = X.shape
+    assert trace.preparation_counts["scores"] == n * network.width * d
+    for counts in trace.counts:
+        pairs = len(run.fired)
+        shared = np.bincount(run.fired.neuron_index)
+        run.iterate()
+        assert counts["gram"] == int(shared @ shared) + n * n
+        assert counts["solve"] == n**3 // 3
+        assert counts["step"] == pairs * (n + 1)
+        assert counts["active_pairs"] == counts["predict"] == len(run.fired)
+
+
+def test_training_stops_at_the_tolerance() -> None:
+    network, X, y = trainable()
+    trace = train(network, X, y, iterations=50, tolerance=1e-6)
+    assert trace.converged
+    assert trace.residual_norms[-1] <= 1e-6 * trace.residual_norms[0] < trace.residual_norms[-2]
+    assert len(trace.counts) == len(trace.residual_norms) - 1 < 50
+
+
+def test_no_iterations_return_the_initial_network() -> None:
+    network, X, y = trainable()
+    trace = train(network, X, y, iterations=0)
+    np.testing.assert_allclose(trace.network.predict(X), network.predict(X), atol=1e-13)
+    assert len(trace.residual_norms) == 1
+    assert trace.counts == []
+    assert not trace.converged
+
+
+def test_training_can_go_on_from_its_own_result() -> None:
+    network, X, y = trainable()
+    whole = train(network, X, y, iterations=4)
+    first = train(network, X, y, iterations=2)
+    second = train(first.network, X, y, iterations=2)
+    np.testing.assert_allclose(second.residual_norms, whole.residual_norms[2:], rtol=1e-6, atol=1e-13)
+
+
+def test_randomness_is_reproducible_and_required_by_the_sketch_alone() -> None:
+    network, X, y = trainable()
+    one, two = (
+        train(network, X, y, iterations=2, solver="sketch", rng=np.random.default_rng(3)) for _ in range(2)
+    )
+    assert one.predictions.tolist() == two.predictions.tolist()
+    with pytest.raises(InputError, match="Generator"):
+        train(network, X, y, iterations=2, solver="sketch")
+
+
+def test_bad_arguments_are_refused() -> None:
+    network, X, y = trainable()
+    with pytest.raises(InputError, match="search is 'scan'; pass 'tree'"):
+        train(network, X, y, iterations=2, search="scan")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="solver is 'lu'; pass 'cholesky' or 'sketch'"):
+        train(network, X, y, iterations=2, solver="lu")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="X has 7 columns but the network takes 8"):
+        train(network, unit_rows(3, 7, np.random.default_rng(0)), y[:3], iterations=2)
+    with pytest.raises(InputError, match="y has 3 entries"):
+        train(network, X, y[:3], iterations=2)
+
+
+def test_a_silent_point_is_an_error() -> None:
+    network = initialize(50, 4, shift=9.0, rng=np.random.default_rng(0))
+    with pytest.raises(NothingFiresError, match="data point 0"):
+        train(network, np.eye(4), np.ones(4), iterations=1)
+
+
+def test_a_singular_gram_matrix_is_an_error() -> None:
+    # One neuron with two inputs cannot fit three points.
+    network = TwoLayerNetwork([[2.0, 2.0]], [1.0], 0.5)
+    for solver in ("cholesky", "sketch"):
+        with pytest.raises(SingularGramError):
+            train(
+                network,
+                [[0.6, 0.8], [0.8, 0.6], [1.0, 0.0]],
+                [1.0, -1.0, 1.0],
+                iterations=1,
+                solver=solver,
+                rng=np.random.default_rng(0),
+            )
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 10**6))
+def test_a_run_never_returns_nan(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    X = 1 + 0.05 * rng.standard_normal((20, 6))
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    network = initialize(512, 6, shift=shift_for(512, 0.1), rng=rng)
+    try:
+        trace = train(network, X, rng.standard_normal(20), iterations=15)
+    except FAILURES:
+        return
+    assert np.isfinite(trace.residual_norms).all()
+
+
+def test_both_sides_take_the_same_arguments() -> None:
+    theirs = inspect.signature(reference.gauss_newton.train).parameters
+    mine = inspect.signature(train).parameters
+    assert list(theirs) == [name for name in mine if name in theirs]

@@ -1,0 +1,184 @@
+"""Both solvers against the exact reference solve, over the angle of close pairs and the sketch's quality."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fast.jacobian import FiredJacobian
+from fast.regression import Method, preconditioner, solve_cholesky, solve_sketched
+from fast.sketch import default_size, sketch_jacobian
+from fast.two_layer import FiredPairs
+from reference import regression as reference
+from reference.notation import UNIT_ROUNDOFF, FloatArray, InputError, SingularGramError
+from reference.sketch import draw_tensor_sketch
+from reference.two_layer import activation_pattern, initialize
+from verify.problems import make
+
+METHODS: tuple[Method, ...] = ("conjugate", "paper")
+seeds = st.integers(0, 2**32 - 1)
+
+
+def make_system(
+    seed: int, *, n: int = 6, angle: float = 0.3, m: int = 1500, d: int = 3, size: int | None = None
+) -> tuple[FiredJacobian, FloatArray, FloatArray, FloatArray]:
+    rng = np.random.default_rng(seed)
+    X = make("pairs", n, d, rng, angle=angle).X
+    network = initialize(m, d, shift=0.5, rng=rng)
+    data_index, neuron_index = np.nonzero(activation_pattern(network, X))
+    jacobian = FiredJacobian(X, FiredPairs(data_index, neuron_index, n, m), network.signs[neuron_index])
+    J = jacobian.to_dense()
+    sketched = sketch_jacobian(draw_tensor_sketch(size or default_size(n), m, d, rng=rng), jacobian)
+    return jacobian, J, sketched, rng.standard_normal(n)
+
+
+def error_bound(G: FloatArray, g: FloatArray) -> float:
+    return float(64 * UNIT_ROUNDOFF * len(G) * np.linalg.cond(G) * np.linalg.norm(g))
+
+
+@given(seeds, st.integers(1, 12), st.floats(-5, 0))
+def test_both_solvers_agree_with_the_exact_solve(seed: int, n: int, log_angle: float) -> None:
+    jacobian, J, sketched, rhs = make_system(seed, n=n, angle=10**log_angle)
+    G, given_rhs, given_sketch = J @ J.T, rhs.copy(), sketched.copy()
+    expected = reference.solve_exact(G, rhs)
+    assert np.linalg.norm(solve_cholesky(G, rhs) - expected) <= error_bound(G, expected)
+    # The accuracy bounds the residual, hence the error up to ||G^-1||.
+    inverse = np.linalg.norm(np.linalg.inv(G), 2)
+    solution = solve_sketched(jacobian, sketched, rhs)
+    difference = np.linalg.norm(solution.solution - expected)
+    assert difference <= error_bound(G, expected) + 1e-13 * inverse * np.linalg.norm(rhs)
+    np.testing.assert_array_equal(rhs, given_rhs)
+    np.testing.assert_array_equal(sketched, given_sketch)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(seed=seeds, log_angle=st.floats(-2, 0), digits=st.integers(1, 12))
+def test_stopping_rule_holds_for_the_true_residual(
+    method: Method, seed: int, log_angle: float, digits: int
+) -> None:
+    jacobian, J, sketched, rhs = make_system(seed, angle=10**log_angle)
+    solution = solve_sketched(jacobian, sketched, rhs, accuracy=10.0**-digits, method=method)
+    G, history = J @ J.T, solution.residual_history
+    floor = reference.rounding_floor(float(np.trace(G)), solution.solution)
+    true_residual = np.linalg.norm(G @ solution.solution - rhs)
+    assert true_residual <= max(10.0**-digits * np.linalg.norm(rhs), floor) + floor
+    assert history[0] == pytest.approx(np.linalg.norm(rhs), rel=1e-15)
+    assert history[-1] == pytest.approx(true_residual, abs=2 * floor)
+    assert len(history) == solution.iterations + 1
+
+
+def test_the_paper_method_takes_the_steps_of_the_reference() -> None:
+    jacobian, J, sketched, rhs = make_system(0)
+    fast = solve_sketched(jacobian, sketched, rhs, accuracy=1e-6, method="paper")
+    plain = reference.solve_sketched(
+        J, sketched, rhs, accuracy=0.5e-6
+    )  # the fast side aims at half the accuracy
+    assert fast.iterations == plain.iterations
+    np.testing.assert_allclose(fast.residual_history, plain.residual_history, rtol=1e-6)
+
+
+def test_conjugate_gradients_take_fewer_products() -> None:
+    jacobian, _, sketched, rhs = make_system(0, n=12, size=48)
+    conjugate, paper = (solve_sketched(jacobian, sketched, rhs, method=method) for method in METHODS)
+    assert conjugate.iterations <= 12 + 4
+    assert conjugate.products < paper.products / 2
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_distorted_sketch_changes_the_speed_and_not_the_answer(method: Method) -> None:
+    jacobian, J, sketched, rhs = make_system(1)
+    distorted = sketched * np.array([1, 1.1, 1, 1.2, 1, 1.1])
+    expected = reference.solve_exact(J @ J.T, rhs)
+    good, poor = (solve_sketched(jacobian, s, rhs, method=method) for s in (sketched, distorted))
+    np.testing.assert_allclose(poor.solution, expected, rtol=1e-9)
+    if method == "paper":
+        assert poor.iterations > good.iterations
+
+
+def test_one_data_point_is_solved_in_one_step() -> None:
+    jacobian, J, sketched, rhs = make_system(0, n=1)
+    solution = solve_sketched(jacobian, sketched, rhs)
+    assert solution.iterations == 1
+    np.testing.assert_allclose(solution.solution, rhs / (J @ J.T)[0, 0], rtol=1e-12)
+
+
+def test_preconditioner_equals_the_reference_up_to_signs() -> None:
+    _, _, sketched, _ = make_system(0)
+    np.testing.assert_allclose(
+        np.abs(preconditioner(sketched)), np.abs(reference.preconditioner(sketched)), rtol=1e-9
+    )
+
+
+def test_both_sides_draw_the_line_to_singular_at_the_same_condition() -> None:
+    limit = reference.condition_limit(2)
+    assert np.isfinite(solve_cholesky(np.diag([1.0, 1.01 / limit]), [1.0, 1.0])).all()
+    assert preconditioner(np.diag([1.0, (1.01 / limit) ** 0.5])).shape == (2, 2)
+    for call in (
+        lambda: solve_cholesky(np.diag([1.0, 0.99 / limit]), [1.0, 1.0]),
+        lambda: preconditioner(np.diag([1.0, (0.99 / limit) ** 0.5])),
+    ):
+        with pytest.raises(SingularGramError, match=r"condition number 2\.3e\+15.*drop near-duplicates"):
+            call()
+
+
+def test_work_counts_factor_products_and_triangular_solves() -> None:
+    jacobian, _, sketched, rhs = make_system(0)
+    solution = solve_sketched(jacobian, sketched, rhs)
+    per_product = 2 * len(jacobian.fired) * 3 + 36
+    assert solution.work == 2 * sketched.size * 6 + solution.products * per_product
+    assert solution.products >= solution.iterations + 1
+
+
+def test_nothing_to_solve_takes_no_step() -> None:
+    jacobian, _, sketched, rhs = make_system(0)
+    solution = solve_sketched(jacobian, sketched, 0 * rhs)
+    assert (solution.iterations, solution.products, solution.solution.any()) == (0, 0, False)
+
+
+def test_an_accuracy_below_rounding_stops_at_the_floor() -> None:
+    jacobian, J, sketched, rhs = make_system(0, angle=1e-3)
+    solution = solve_sketched(jacobian, sketched, rhs, accuracy=1e-30)
+    assert solution.residual_history[-1] <= reference.rounding_floor(float(np.sum(J * J)), solution.solution)
+
+
+def test_rounding_errors_beyond_the_floor_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    jacobian, _, sketched, rhs = make_system(0)
+    product = jacobian.matvec
+    # A product in single precision: the recurrence does not notice, the fresh residual does.
+    monkeypatch.setattr(jacobian, "matvec", lambda V: product(V).astype(np.float32).astype(np.float64))
+    with pytest.raises(
+        InputError, match=r"rounding errors stop the sketched iteration.*ask for less accuracy"
+    ):
+        solve_sketched(jacobian, sketched, rhs)
+
+
+def test_a_hopeless_sketch_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference, "STEPS_ALLOWED", 20)
+    jacobian, _, sketched, rhs = make_system(0)
+    with pytest.raises(InputError, match=r"did not converge.*draw a longer sketch"):
+        solve_sketched(jacobian, sketched * np.geomspace(1, 100, 6), rhs, method="paper")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda J, s, r: solve_cholesky(np.eye(2), [1.0]), r"pass \(n, n\) and \(n,\)"),
+        (lambda J, s, r: solve_cholesky([[np.inf]], [1.0]), "NaN or infinite"),
+        (lambda J, s, r: solve_cholesky([[1.0, 2.0], [2.0, 1.0]], [1.0, 1.0]), "not positive definite"),
+        (lambda J, s, r: preconditioner(np.zeros((3, 2))), "singular to working precision"),
+        (
+            lambda J, s, r: solve_sketched(J, s[:5], r),
+            "5 rows for 6 data points.*several rows per data point",
+        ),
+        (lambda J, s, r: solve_sketched(J, s, r[:5]), "all three must be n"),
+        (lambda J, s, r: solve_sketched(J, s, r, accuracy=1.0), "between 0 and 1"),
+        (lambda J, s, r: solve_sketched(J, s, r, method="newton"), 'pass "conjugate" or "paper"'),
+        (lambda J, s, r: solve_sketched(J, s, r * np.nan), "NaN or infinite"),
+    ],
+)
+def test_bad_arguments_are_named(call: Callable[..., object], message: str) -> None:
+    jacobian, _, sketched, rhs = make_system(0)
+    with pytest.raises(InputError, match=message):
+        call(jacobian, sketched, rhs)

@@ -1,0 +1,165 @@
+"""Fast sketches against explicit matrices of the same draw, the sketched Jacobian against the dense one."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fast.jacobian import FiredJacobian
+from fast.sketch import apply, default_size, sketch_jacobian, sketch_jacobian_work, walsh_hadamard
+from fast.two_layer import FiredPairs
+from reference.jacobian import jacobian as dense_jacobian
+from reference.notation import UNIT_ROUNDOFF, FloatArray, InputError
+from reference.sketch import (
+    Draw,
+    draw_gaussian,
+    draw_sparse_embedding,
+    draw_srht,
+    draw_tensor_sketch,
+    hadamard_matrix,
+    hadamard_order,
+    to_matrix,
+)
+from reference.two_layer import activation_pattern, initialize
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def make_draw(kind: str, rng: np.random.Generator) -> Draw:
+    if kind == "tensor":
+        return draw_tensor_sketch(
+            int(rng.integers(1, 30)), int(rng.integers(1, 9)), int(rng.integers(1, 9)), rng=rng
+        )
+    dim = int(rng.integers(1, 40))
+    if kind == "srht":
+        return draw_srht(int(rng.integers(1, hadamard_order(dim) + 1)), dim, rng=rng)
+    if kind == "gaussian":
+        return draw_gaussian(int(rng.integers(1, 30)), dim, rng=rng)
+    gamma = int(rng.integers(1, 5))
+    return draw_sparse_embedding(gamma * int(rng.integers(1, 9)), dim, rng=rng, gamma=gamma)
+
+
+def make_jacobian(
+    seed: int, *, n: int = 5, m: int = 40, d: int = 3, shift: float = 0.7
+) -> tuple[FiredJacobian, FloatArray, np.random.Generator]:
+    rng = np.random.default_rng(seed)
+    network = initialize(m, d, shift=shift, rng=rng)
+    X = rng.standard_normal((n, d))
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    data_index, neuron_index = np.nonzero(activation_pattern(network, X))
+    fired = FiredPairs(data_index, neuron_index, n, m)
+    return FiredJacobian(X, fired, network.signs[neuron_index]), dense_jacobian(network, X), rng
+
+
+def assert_close(actual: FloatArray, expected: FloatArray, scale: float) -> None:
+    assert actual.shape == expected.shape
+    assert np.abs(actual - expected).max() <= 64 * UNIT_ROUNDOFF * scale
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "srht", "sparse", "tensor"])
+@given(seed=seeds, columns=st.integers(1, 4))
+def test_apply_is_the_product_with_the_explicit_matrix(kind: str, seed: int, columns: int) -> None:
+    rng = np.random.default_rng(seed)
+    draw = make_draw(kind, rng)
+    M = rng.standard_normal((draw.dim, columns))
+    kept = M.copy()
+    scale = (np.abs(to_matrix(draw)) @ np.abs(M)).max()
+    assert_close(apply(draw, M), to_matrix(draw) @ M, scale)
+    np.testing.assert_array_equal(M, kept)
+
+
+@pytest.mark.parametrize("order", [1, 2, 8, 64])
+def test_walsh_hadamard_is_the_product_with_the_hadamard_matrix(order: int) -> None:
+    M = np.random.default_rng(0).integers(-9, 9, size=(order, 3)).astype(float)
+    np.testing.assert_array_equal(walsh_hadamard(M.copy()), hadamard_matrix(order) @ M)
+
+
+@given(seeds, st.integers(1, 40), st.integers(1, 6), st.integers(1, 50), st.integers(1, 5))
+def test_tensor_sketched_jacobian_is_the_sketch_of_the_dense_one(
+    seed: int, size: int, n: int, m: int, d: int
+) -> None:
+    jacobian, J, rng = make_jacobian(seed, n=n, m=m, d=d)
+    draw = draw_tensor_sketch(size, m, d, rng=rng)
+    # Convolutions by Fourier transform err relative to the largest entry, not to each.
+    scale = np.abs(J).sum(axis=1).max() * max(1, np.log2(size))
+    assert_close(sketch_jacobian(draw, jacobian), to_matrix(draw) @ J.T, scale)
+
+
+@given(seeds, st.integers(1, 3), st.integers(1, 9), st.integers(1, 6))
+def test_sparsely_embedded_jacobian_is_the_sketch_of_the_dense_one(
+    seed: int, gamma: int, block: int, n: int
+) -> None:
+    jacobian, J, rng = make_jacobian(seed, n=n)
+    draw = draw_sparse_embedding(gamma * block, J.shape[1], rng=rng, gamma=gamma)
+    assert_close(sketch_jacobian(draw, jacobian), to_matrix(draw) @ J.T, np.abs(J).sum(axis=1).max())
+
+
+def test_draws_are_read_at_fired_neurons_only() -> None:
+    jacobian, _, rng = make_jacobian(0, shift=1.5)
+    silent = np.setdiff1d(np.arange(40), jacobian.neurons)
+    assert silent.size
+    tensor = draw_tensor_sketch(16, 40, 3, rng=rng)
+    left_rows, left_signs = tensor.left_rows.copy(), tensor.left_signs.copy()
+    left_rows[silent], left_signs[silent] = -(2**60), np.nan
+    poisoned = replace(tensor, left_rows=left_rows, left_signs=left_signs)
+    np.testing.assert_array_equal(sketch_jacobian(poisoned, jacobian), sketch_jacobian(tensor, jacobian))
+
+    sparse = draw_sparse_embedding(16, 120, rng=rng, gamma=2)
+    rows, signs = sparse.rows.copy().reshape(2, 40, 3), sparse.signs.copy().reshape(2, 40, 3)
+    rows[:, silent], signs[:, silent] = -(2**60), np.nan
+    poisoned = replace(sparse, rows=rows.reshape(2, 120), signs=signs.reshape(2, 120))
+    np.testing.assert_array_equal(sketch_jacobian(poisoned, jacobian), sketch_jacobian(sparse, jacobian))
+
+
+def test_work_is_counted_from_array_sizes() -> None:
+    jacobian, _, rng = make_jacobian(0, n=5, d=3)
+    pairs = len(jacobian.fired)
+    assert (
+        sketch_jacobian_work(draw_tensor_sketch(16, 40, 3, rng=rng), jacobian) == pairs + 15 + 3 * 5 * 16 * 4
+    )
+    assert sketch_jacobian_work(draw_sparse_embedding(16, 120, rng=rng, gamma=2), jacobian) == 2 * pairs * 3
+
+
+@given(st.integers(1, 500))
+def test_default_size_is_never_too_short(n: int) -> None:
+    assert max(1024, 32 * n) <= default_size(n) <= 1.1 * max(1024, 32 * n)
+
+
+def test_default_size_preconditions_close_pairs() -> None:
+    worst = 0.0
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        network = initialize(1000, 2, shift=0.5, rng=rng)
+        angles = np.linspace(0, 2.5, 6)[:, np.newaxis] + np.array([0.0, 0.05])
+        X = np.column_stack([np.cos(angles.ravel()), np.sin(angles.ravel())])
+        data_index, neuron_index = np.nonzero(activation_pattern(network, X))
+        jacobian = FiredJacobian(
+            X, FiredPairs(data_index, neuron_index, 12, 1000), network.signs[neuron_index]
+        )
+        sketched = sketch_jacobian(draw_tensor_sketch(default_size(12), 1000, 2, rng=rng), jacobian)
+        basis = np.linalg.qr(dense_jacobian(network, X).T, mode="r")
+        worst = max(worst, np.linalg.cond(np.linalg.solve(basis.T, sketched.T)) ** 2)
+    assert worst <= 10
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda J, rng: apply(draw_gaussian(2, 3, rng=rng), np.ones((4, 1))),
+            "M has 4 rows but the sketch takes 3",
+        ),
+        (lambda J, rng: apply(draw_gaussian(2, 3, rng=rng), [[1.0], [np.nan], [1.0]]), "NaN or infinite"),
+        (lambda J, rng: sketch_jacobian(draw_tensor_sketch(4, 41, 3, rng=rng), J), "draw it for width 40"),
+        (lambda J, rng: sketch_jacobian(draw_tensor_sketch(4, 40, 2, rng=rng), J), "and dimension 3"),
+        (lambda J, rng: sketch_jacobian(draw_sparse_embedding(4, 119, rng=rng), J), "draw it for width 40"),
+        (lambda J, rng: default_size(0), "at least 1 data point"),
+    ],
+)
+def test_bad_arguments_are_named(call: Callable[..., object], message: str) -> None:
+    jacobian, _, rng = make_jacobian(0)
+    with pytest.raises(InputError, match=message):
+        call(jacobian, rng)

@@ -1,0 +1,200 @@
+"""Each sketch against its definition, each size against its proof and the second moment over *all* draws."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reference.notation import FloatArray, InputError
+from reference.sketch import (
+    Draw,
+    SparseEmbeddingDraw,
+    TensorSketchDraw,
+    draw_gaussian,
+    draw_sparse_embedding,
+    draw_srht,
+    draw_tensor_sketch,
+    gaussian_size,
+    hadamard_matrix,
+    hadamard_order,
+    sparse_embedding_size,
+    srht_size,
+    tensor_sketch_size,
+    to_matrix,
+)
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+@given(seeds, st.integers(1, 9), st.integers(1, 9))
+def test_gaussian_is_its_entries_scaled(seed: int, size: int, dim: int) -> None:
+    draw = draw_gaussian(size, dim, rng=np.random.default_rng(seed))
+    S = to_matrix(draw)
+    for k, j in product(range(size), range(dim)):
+        assert S[k, j] == pytest.approx(draw.entries[k, j] / size**0.5, rel=1e-15)
+
+
+@given(seeds, st.integers(1, 20))
+def test_srht_entry_is_the_parity_of_common_bits(seed: int, dim: int) -> None:
+    rng = np.random.default_rng(seed)
+    draw = draw_srht(int(rng.integers(1, hadamard_order(dim) + 1)), dim, rng=rng)
+    S = to_matrix(draw)
+    assert S.shape == (draw.size, dim)
+    assert len(set(draw.rows.tolist())) == draw.size
+    for k, j in product(range(draw.size), range(dim)):
+        parity = (-1) ** (int(draw.rows[k]) & j).bit_count()
+        assert S[k, j] == pytest.approx(draw.signs[j] * parity / draw.size**0.5, rel=1e-15)
+
+
+def test_srht_with_all_rows_is_an_isometry() -> None:
+    S = to_matrix(draw_srht(8, 6, rng=np.random.default_rng(0)))
+    np.testing.assert_allclose(S.T @ S, np.eye(6), atol=1e-15)
+
+
+@pytest.mark.parametrize("order", [1, 2, 4, 16])
+def test_hadamard_rows_are_orthogonal(order: int) -> None:
+    H = hadamard_matrix(order)
+    assert (np.abs(H) == 1).all()
+    np.testing.assert_array_equal(H @ H.T, order * np.eye(order))
+
+
+@given(seeds, st.integers(1, 4), st.integers(1, 4), st.integers(1, 9))
+def test_sparse_embedding_has_one_entry_in_each_block_of_a_column(
+    seed: int, gamma: int, block: int, dim: int
+) -> None:
+    draw = draw_sparse_embedding(gamma * block, dim, rng=np.random.default_rng(seed), gamma=gamma)
+    blocks = to_matrix(draw).reshape(gamma, block, dim)
+    assert (np.count_nonzero(blocks, axis=1) == 1).all()
+    np.testing.assert_allclose(np.abs(blocks).sum(axis=1), gamma**-0.5)
+    np.testing.assert_array_equal(np.sign(blocks.sum(axis=1)), draw.signs)
+
+
+@given(seeds, st.integers(1, 6), st.integers(1, 5), st.integers(1, 5))
+def test_tensor_sketch_of_a_tensor_is_the_convolution_of_count_sketches(
+    seed: int, size: int, width: int, dim: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    draw = draw_tensor_sketch(size, width, dim, rng=rng)
+    u, x = rng.standard_normal(width), rng.standard_normal(dim)
+    left = to_matrix(SparseEmbeddingDraw(draw.left_rows[np.newaxis], draw.left_signs[np.newaxis], size)) @ u
+    right = (
+        to_matrix(SparseEmbeddingDraw(draw.right_rows[np.newaxis], draw.right_signs[np.newaxis], size)) @ x
+    )
+    expected = [sum(left[k] * right[(row - k) % size] for k in range(size)) for row in range(size)]
+    np.testing.assert_allclose(to_matrix(draw) @ np.kron(u, x), expected, atol=1e-13)
+
+
+@given(seeds, st.integers(1, 8), st.integers(1, 8))
+def test_few_inputs_never_share_a_row_of_a_tensor_sketch(seed: int, size: int, dim: int) -> None:
+    draw = draw_tensor_sketch(size, 3, dim, rng=np.random.default_rng(seed))
+    assert draw.dim == 3 * dim
+    assert draw.right_rows.min() >= 0
+    assert draw.right_rows.max() < size
+    if dim <= size:
+        assert len(set(draw.right_rows.tolist())) == dim
+
+
+def all_signs(length: int) -> list[np.ndarray]:
+    return [np.array(signs) for signs in product([-1.0, 1.0], repeat=length)]
+
+
+def all_tensor_sketches(size: int, distinct: bool) -> Iterator[TensorSketchDraw]:
+    right_choices = permutations(range(size), 2) if distinct else product(range(size), repeat=2)
+    for right in right_choices:
+        for left in product(range(size), repeat=2):
+            for left_signs, right_signs in product(all_signs(2), repeat=2):
+                yield TensorSketchDraw(np.array(left), left_signs, np.array(right), right_signs, size)
+
+
+def all_count_sketches(size: int) -> Iterator[SparseEmbeddingDraw]:
+    for rows in product(range(size), repeat=4):
+        for signs in all_signs(4):
+            yield SparseEmbeddingDraw(np.array([rows]), signs[np.newaxis], size)
+
+
+def moments(draws: Sequence[Draw], basis: FloatArray) -> tuple[np.ndarray, float]:
+    """Mean of ``(S Q)^T (S Q)``, and mean of its squared Frobenius distance to the identity."""
+    products = np.array([(to_matrix(draw) @ basis).T @ (to_matrix(draw) @ basis) for draw in draws])
+    return products.mean(axis=0), float(((products - np.eye(basis.shape[1])) ** 2).sum(axis=(1, 2)).mean())
+
+
+def bases(n: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(n)
+    flat = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]).T / 2
+    return [np.eye(4)[:, :n], flat[:, :n], np.linalg.qr(rng.standard_normal((4, n)))[0]]
+
+
+@pytest.mark.parametrize("distinct", [False, True])
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_tensor_sketch_moments_over_all_draws(n: int, size: int, distinct: bool) -> None:
+    draws = list(all_tensor_sketches(size, distinct))
+    for basis in bases(n):
+        mean, spread = moments(draws, basis)
+        np.testing.assert_allclose(mean, np.eye(n), atol=1e-12)
+        assert spread <= 3 * n * (n + 1) / size + 4 * n**2 / size**2 + 1e-12
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_count_sketch_moments_over_all_draws(n: int) -> None:
+    draws = list(all_count_sketches(2))
+    for basis in bases(n):
+        mean, spread = moments(draws, basis)
+        np.testing.assert_allclose(mean, np.eye(n), atol=1e-12)
+        assert spread <= n * (n + 1) / 2 + 1e-12
+
+
+@given(st.integers(1, 200), st.floats(0.01, 0.99), st.floats(1e-6, 0.99))
+def test_sizes_satisfy_the_inequality_of_their_proof(n: int, epsilon: float, failure: float) -> None:
+    s = gaussian_size(n, epsilon, failure)
+    u = (n**0.5 + (2 * np.log(2 / failure)) ** 0.5) / s**0.5
+    assert max((1 + u) ** 2 - 1, 1 - (1 - u) ** 2) <= epsilon * (1 + 1e-12)
+    s = tensor_sketch_size(n, epsilon, failure)
+    assert 3 * n * (n + 1) / s + 4 * n**2 / s**2 <= epsilon**2 * failure * (1 + 1e-12)
+    for gamma in (1, 3):
+        s = sparse_embedding_size(n, epsilon, failure, gamma=gamma)
+        assert s % gamma == 0
+        assert n * (n + 1) / s <= epsilon**2 * failure * (1 + 1e-12)
+
+
+@given(st.integers(1, 50), st.integers(1, 2**30), st.floats(0.05, 0.95), st.floats(1e-6, 0.99))
+def test_srht_size_satisfies_both_halves_of_its_proof(
+    n: int, dim: int, epsilon: float, failure: float
+) -> None:
+    s, order = srht_size(n, dim, epsilon, failure), hadamard_order(dim)
+    if s < order:
+        coherence = (n**0.5 + (8 * np.log(2 * order / failure)) ** 0.5) ** 2
+        rates = [(1 + side) * np.log1p(side) - side for side in (epsilon, -epsilon)]
+        assert sum(n * np.exp(-rate * s / coherence) for rate in rates) <= failure / 2 * (1 + 1e-9)
+    assert s <= order
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda rng: draw_gaussian(0, 3, rng=rng), "pass a size and dimensions of at least 1"),
+        (lambda rng: draw_srht(5, 3, rng=rng), "Hadamard matrix for dim 3 has 4 rows; pass at most"),
+        (lambda rng: draw_srht(1, 0, rng=rng), "at least 1"),
+        (
+            lambda rng: draw_sparse_embedding(5, 3, rng=rng, gamma=2),
+            "pass a positive gamma that divides size",
+        ),
+        (lambda rng: draw_sparse_embedding(5, 0, rng=rng), "at least 1"),
+        (lambda rng: draw_tensor_sketch(5, 0, 3, rng=rng), "at least 1"),
+        (lambda _: draw_gaussian(1, 3, rng=0), "pass a numpy.random.Generator"),
+        (lambda _: draw_srht(1, 3, rng=0), "pass a numpy.random.Generator"),
+        (lambda _: draw_sparse_embedding(1, 3, rng=0), "pass a numpy.random.Generator"),
+        (lambda _: draw_tensor_sketch(1, 3, 3, rng=0), "pass a numpy.random.Generator"),
+        (lambda _: gaussian_size(0, 0.5, 0.1), "pass n >= 1"),
+        (lambda _: srht_size(1, 8, 1.0, 0.1), "between 0 and 1"),
+        (lambda _: sparse_embedding_size(1, 0.5, 0.0), "between 0 and 1"),
+        (lambda _: sparse_embedding_size(1, 0.5, 0.1, gamma=0), "at least 1 nonzero"),
+        (lambda _: tensor_sketch_size(1, float("nan"), 0.1), "between 0 and 1"),
+    ],
+)
+def test_bad_arguments_are_named(call: Callable[..., object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        call(np.random.default_rng(0))

@@ -1,0 +1,106 @@
+"""The embedding claims hold for the project's sketches, and fail for sketches with a planted fault."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from fast import sketch as fast_sketch
+from fast.jacobian import FiredJacobian
+from reference.notation import FloatArray
+from reference.sketch import TensorSketchDraw
+from reference.two_layer import initialize
+from verify import seeds
+from verify.claims import embedding
+from verify.experiment import Profile, Verdict
+
+HONEST = {
+    "sketch": fast_sketch.apply,
+    "sketch_jacobian": fast_sketch.sketch_jacobian,
+    "initialize": initialize,
+}
+IDS = [claim.id for claim in embedding.EXPERIMENT.claims]
+
+
+def verdicts(blocks: int = 2, **faults: Callable[..., object]) -> dict[str, Verdict]:
+    """Run the first blocks of each kind, enough trials to decide, and return the verdict on each claim."""
+    code = SimpleNamespace(**{**HONEST, **faults})
+    results = []
+    for inputs in embedding.cells(Profile()):
+        if inputs["seed"] < blocks:
+            rng = seeds.generator(0, "embedding", inputs)
+            results.append((inputs, embedding.measure(inputs, rng, code)))
+    findings = embedding.decide(results)
+    assert [finding.claim for finding in findings] == IDS
+    return {finding.claim: finding.verdict for finding in findings}
+
+
+def test_every_claim_holds() -> None:
+    assert set(verdicts(blocks=3).values()) == {"holds"}
+
+
+def test_too_few_trials_decide_nothing() -> None:
+    assert verdicts(blocks=1)["embedding.srht"] == "undecided"
+
+
+def test_a_sketch_scaled_wrongly_is_caught() -> None:
+    found = verdicts(
+        sketch=lambda draw, M: 1.4 * fast_sketch.apply(draw, M),
+        sketch_jacobian=lambda draw, J: 0.6 * fast_sketch.sketch_jacobian(draw, J),
+    )
+    for kind in embedding.KINDS:
+        assert found[f"embedding.{kind}"] == "fails"
+    assert found["embedding.unbiased"] == "fails"
+
+
+def test_a_slightly_biased_sketch_is_caught_by_the_mean() -> None:
+    found = verdicts(sketch_jacobian=lambda draw, J: 1.05 * fast_sketch.sketch_jacobian(draw, J))
+    assert found["embedding.tensor"] == "holds"
+    assert found["embedding.unbiased"] == "fails"
+
+
+def test_lost_signs_are_caught() -> None:
+    def without_signs(draw: TensorSketchDraw, J: FiredJacobian) -> FloatArray:
+        draw = replace(draw, left_signs=np.abs(draw.left_signs), right_signs=np.abs(draw.right_signs))
+        return fast_sketch.sketch_jacobian(replace(draw, left_rows=draw.left_rows % 8), J)
+
+    assert verdicts(sketch_jacobian=without_signs)["embedding.tensor"] == "fails"
+
+
+def test_a_distortion_that_is_not_a_number_counts_as_a_failure() -> None:
+    results = []
+    for inputs in embedding.cells(Profile()):
+        values = [float("nan")] * 20
+        results.append((inputs, {"distortion": values, "mean": values, "short_distortion": values}))
+    found = {finding.claim: finding.verdict for finding in embedding.decide(results)}
+    assert found["embedding.gaussian"] == "fails"
+    assert found["embedding.unbiased"] == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("parts", "whole"),
+    [
+        (["holds", "holds"], "holds"),
+        (["holds", "undecided"], "undecided"),
+        (["undecided", "fails"], "fails"),
+        (["fails", "invalid"], "invalid"),
+    ],
+)
+def test_joint_verdict_is_the_most_severe(parts: list[Verdict], whole: Verdict) -> None:
+    assert embedding.joint_verdict(parts) == whole
+
+
+def test_plot_draws_every_kind() -> None:
+    figure = Figure()
+    results = [({"kind": kind, "seed": 0}, {"distortion": [0.1, 0.2]}) for kind in embedding.KINDS]
+    embedding.plot(figure, results)
+    assert len(figure.axes[0].get_xticks()) == len(embedding.KINDS)
+
+
+def test_profiles_differ_in_cells_only() -> None:
+    ordinary, thorough = (embedding.cells(Profile(flag)) for flag in (False, True))
+    assert len(thorough) > len(ordinary)
+    assert all(cell in thorough for cell in ordinary)

@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+import fast.gauss_newton
+from reference.notation import DivergenceError, InputError, NothingFiresError, SingularGramError
+from reference.trace import Trace
+from verify import data, own_data
+from verify.experiment import CodeUnderTest, Finding, Result
+from verify.problems import make
+
+CODE = CodeUnderTest()
+
+
+def prepared(*, family: str = "random", n: int = 24, d: int = 8, held_out: int = 6) -> data.Prepared:
+    problem = make(family, n, d, np.random.default_rng(1))
+    steps = ("made by hand",)
+    places = np.arange(2, n + 2)
+    return data.Prepared(problem.X, problem.y, problem.unseen[:held_out], "made.csv", places, "line", steps)
+
+
+def run(
+    given: data.Prepared | None = None, *, code: CodeUnderTest = CODE, width: int = 2048, **options: object
+) -> tuple[str, dict[str, Finding], Result]:
+    given = prepared() if given is None else given
+    text, findings, result = own_data.run(given, width=width, code=code, **options)
+    assert [finding.claim for finding in findings] == [claim.id for claim in own_data.claims(result)]
+    return text, {finding.claim.removeprefix("data."): finding for finding in findings}, result
+
+
+@pytest.fixture(scope="module")
+def healthy() -> tuple[str, dict[str, Finding], Result]:
+    return run()
+
+
+def test_a_healthy_file(healthy: tuple[str, dict[str, Finding], Result]) -> None:
+    text, findings, result = healthy
+    assert {name: finding.verdict for name, finding in findings.items()} == dict.fromkeys(
+        ("agreement", "halving", "assumptions", "cost"), "holds"
+    )
+    assert result["base"] == "reference"
+    assert set(result["agreement"]) == {"tree", "sketch", "dense", "compacted"}
+    assert findings["agreement"].estimate is not None
+    assert findings["agreement"].estimate < 1e-10
+    assert "made by hand" in text
+    assert "made.csv: n=24, d=8, m=2048, alpha=0.24" in findings["halving"].domain
+    assert "beyond the width used" in own_data.claims(result)[2].statement
+
+
+def test_result_is_plain_and_enough_to_judge_and_tell(
+    healthy: tuple[str, dict[str, Finding], Result],
+) -> None:
+    text, findings, result = healthy
+    again = json.loads(json.dumps(result, allow_nan=False))
+    assert own_data.decide(again) == list(findings.values())
+    assert own_data.describe(again, own_data.decide(again)) == text
+
+
+def test_geometry_matches_its_definitions(healthy: tuple[str, dict[str, Finding], Result]) -> None:
+    geometry = healthy[2]["geometry"]
+    X = prepared().X
+    distances = np.linalg.norm(X[:, None] - X, axis=2) + 9 * np.eye(len(X))
+    opposite = np.linalg.norm(X[:, None] + X, axis=2) + 9 * np.eye(len(X))
+    assert geometry["separation"] == pytest.approx(min(distances.min(), opposite.min()))
+    asked = max(
+        (24 / geometry["lambda_kernel"]) ** 4,
+        (24 / geometry["lambda_kernel"]) ** 2 * 8 * np.log(16 * 24 / 0.05),
+    )
+    assert geometry["theorem_width"] == pytest.approx(asked)
+    first, second = np.array(geometry["closest"]) - 2
+    assert min(distances[first, second], opposite[first, second]) == pytest.approx(geometry["separation"])
+
+
+def test_the_same_seed_gives_the_same_run(healthy: tuple[str, dict[str, Finding], Result]) -> None:
+    again, other = run()[2], run(seed=1)[2]
+    assert again["runs"] == healthy[2]["runs"]
+    assert other["runs"] != healthy[2]["runs"]
+
+
+def test_clash_data_do_not_halve() -> None:
+    text, findings, _ = run(prepared(family="clash"), width=256)
+    assert findings["halving"].verdict == "fails"
+    assert findings["halving"].estimate is not None
+    assert findings["halving"].estimate > 0.5
+    assert findings["agreement"].verdict == "holds"
+    assert "do not halve the residual" in text
+
+
+def test_too_few_iterations_are_undecided() -> None:
+    _, findings, _ = run(iterations=1)
+    assert findings["halving"].verdict == "undecided"
+    assert "ends at" in findings["halving"].reason
+
+
+def test_without_unseen_rows_and_without_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_data, "REFERENCE_LIMIT", 0)
+    text, findings, result = run(prepared(held_out=0))
+    assert result["base"] == "dense"
+    assert result["agreement"]["tree"]["unseen"] is None
+    assert findings["agreement"].verdict == "holds"
+    assert "the reference is run when n m d" in text
+
+
+def test_a_single_row() -> None:
+    text, findings, result = run(prepared(n=1, held_out=0))
+    assert result["geometry"]["separation"] is None
+    assert findings["halving"].verdict == "holds"
+    assert "one row only" in text
+
+
+def test_a_width_that_the_theorem_accepts_is_stated_so() -> None:
+    # One row without a shift: lambda = 1/2, so the terms are 2^4 and 4 * 2 * log(16 / 0.05) = 46.
+    _, findings, result = run(prepared(n=1, d=2), alpha=0.0, width=64)
+    assert result["geometry"]["theorem_width"] == pytest.approx(8 * np.log(320))
+    assert own_data.claims(result)[2].statement.startswith("The width used reaches")
+    assert findings["assumptions"].verdict == "holds"
+
+
+def altered(change: Callable[[Trace[Any]], Trace[Any]]) -> CodeUnderTest:
+    def train(*arguments: object, **options: object) -> Trace[Any]:
+        return change(fast.gauss_newton.train(*arguments, **options))
+
+    return replace(CODE, train=train)
+
+
+def test_planted_wrong_predictions_are_caught() -> None:
+    code = altered(lambda trace: replace(trace, predictions=trace.predictions * (1 + 1e-6)))
+    assert run(code=code)[1]["agreement"].verdict == "fails"
+
+
+def test_planted_wrong_network_is_caught() -> None:
+    def change(trace: Trace[Any]) -> Trace[Any]:
+        dense = trace.network.to_dense()
+        return replace(trace, network=replace(dense, weights=dense.weights * (1 + 1e-4)))
+
+    findings = run(code=altered(change))[1]
+    assert findings["agreement"].verdict == "fails"
+    assert "unseen" in findings["agreement"].reason
+    # The residual that the run reports is not the one that its network has.
+    assert findings["halving"].verdict == "invalid"
+
+
+def test_planted_short_step_is_caught() -> None:
+    def train(network: object, X: object, y: object, **options: object) -> Trace[Any]:
+        trace = fast.gauss_newton.train(network, X, y, **options)
+        slow = trace.residual_norms[0] * 0.6 ** np.arange(len(trace.residual_norms))
+        return replace(trace, residual_norms=slow)
+
+    findings = run(code=replace(CODE, train=train))[1]
+    assert findings["agreement"].verdict == "fails"
+    assert findings["halving"].verdict in {"fails", "invalid"}
+
+
+def test_planted_dense_scan_is_caught() -> None:
+    def change(trace: Trace[Any]) -> Trace[Any]:
+        return replace(trace, counts=[{**counts, "scan": 24 * 8 * 2048} for counts in trace.counts])
+
+    assert run(code=altered(change))[1]["cost"].verdict == "fails"
+
+
+def test_divergence_is_a_finding() -> None:
+    def train(network: object, X: object, y: object, **options: object) -> Trace[Any]:
+        if options["iterations"] > 2:
+            raise DivergenceError("training diverged: far", np.array([1.0, 2.0, 3.0, np.inf]))
+        return fast.gauss_newton.train(network, X, y, **options)
+
+    text, findings, result = run(code=replace(CODE, train=train))
+    assert findings["halving"].verdict == "fails"
+    assert findings["halving"].reason == "training diverged: far"
+    assert findings["halving"].estimate == 2.0
+    assert findings["agreement"].verdict == "fails"
+    assert findings["cost"].verdict == "undecided"
+    assert result["runs"]["tree"]["residuals"] == [1.0, 2.0, 3.0, None]
+    assert "trees: training diverged: far" in text
+    own_data.plot(Figure(), result)
+
+
+def test_breaking_down_on_the_way_is_a_finding() -> None:
+    def train(network: object, X: object, y: object, **options: object) -> Trace[Any]:
+        if options["iterations"] > 2:
+            raise SingularGramError("G is singular; do something")
+        return fast.gauss_newton.train(network, X, y, **options)
+
+    _, findings, result = run(code=replace(CODE, train=train))
+    assert len(result["runs"]["tree"]["residuals"]) == 3
+    assert findings["halving"].verdict == "fails"
+    assert findings["halving"].reason.startswith("training broke down in iteration 3: G is singular")
+
+
+def test_a_kernel_that_is_zero_to_rounding_asks_for_no_finite_width(
+    healthy: tuple[str, dict[str, Finding], Result],
+) -> None:
+    code = replace(CODE, shifted_ntk=lambda X, shift: np.ones((len(X), len(X))))
+    text, findings, result = run(code=code)
+    assert result["geometry"]["theorem_width"] is None
+    assert findings["assumptions"].verdict == "holds"
+    assert "no finite width is enough" in text
+
+
+def test_decide_on_a_hopeless_condition(healthy: tuple[str, dict[str, Finding], Result]) -> None:
+    result = copy.deepcopy(healthy[2])
+    result["geometry"]["condition"] = 1e12
+    result["agreement"]["tree"]["residuals"] = 1e-4
+    assert own_data.decide(result)[0].verdict == "holds"
+    result["geometry"]["condition"] = 10.0
+    assert own_data.decide(result)[0].verdict == "fails"
+
+
+@pytest.mark.parametrize(
+    ("residuals", "verdict"),
+    [
+        ([1.0, 0.5, 0.25, 1e-11], "holds"),
+        ([1.0, 0.51, 0.25, 1e-11], "fails"),
+        ([1.0, 0.5, 1e-11, 9e-12], "holds"),  # below the target only rounding is left
+        ([1.0, 0.5, 1.1e-10, 9e-11], "fails"),
+        ([1.0, 0.5, 0.2], "undecided"),
+        ([0.0], "undecided"),
+    ],
+)
+def test_halving_is_judged_down_to_its_target(
+    healthy: tuple[str, dict[str, Finding], Result], residuals: list[float], verdict: str
+) -> None:
+    result = copy.deepcopy(healthy[2])
+    result["runs"]["tree"]["residuals"] = residuals
+    result["recomputed"] = residuals[-1]
+    assert own_data.decide(result)[1].verdict == verdict
+
+
+def test_one_way_breaking_down_alone_is_disagreement(
+    healthy: tuple[str, dict[str, Finding], Result],
+) -> None:
+    result = copy.deepcopy(healthy[2])
+    result["agreement"]["sketch"]["stopped"] = "no accuracy"
+    finding = own_data.decide(result)[0]
+    assert finding.verdict == "fails"
+    assert "one way broke down and another did not (no accuracy)" in finding.reason
+
+
+def test_plot_shows_both_ways(healthy: tuple[str, dict[str, Finding], Result]) -> None:
+    figure = Figure()
+    own_data.plot(figure, healthy[2])
+    (axes,) = figure.axes
+    assert axes.get_yscale() == "log"
+    lines = {str(line.get_label()): line for line in axes.get_lines()}
+    residuals = np.array(healthy[2]["runs"]["tree"]["residuals"])
+    np.testing.assert_allclose(lines["trees"].get_ydata(), residuals / residuals[0])
+    assert "all neurons" in lines
+
+
+def test_bad_settings_are_refused() -> None:
+    with pytest.raises(InputError, match="iterations is 0; pass 1 or more"):
+        run(iterations=0)
+    with pytest.raises(InputError, match="iterations is -1; pass"):
+        run(iterations=-1)
+    with pytest.raises(InputError, match="would not fit in memory; lower --width or --rows"):
+        run(width=2**40)
+    with pytest.raises(InputError, match="alpha is -1"):
+        run(alpha=-1.0)
+    with pytest.raises(NothingFiresError, match="no neuron fires on data point"):
+        run(width=4, alpha=3.0)
+
+
+def test_a_singular_start_is_refused() -> None:
+    # Few neurons, many rows: the rank of G is at most the number of weights.
+    with pytest.raises(SingularGramError, match="singular"):
+        run(prepared(n=40, d=2), width=12, alpha=0.0)
+
+
+def test_digits_centred_halve_and_raw_do_not() -> None:
+    table = data.load("digits")
+    for centre, verdict in ((True, "holds"), (False, "fails")):
+        given = data.prepare(table, rows=60, centre=centre, rng=np.random.default_rng(0))
+        findings = {finding.claim: finding for finding in own_data.run(given, width=2048, code=CODE)[1]}
+        assert findings["data.halving"].verdict == verdict
+        assert findings["data.agreement"].verdict == "holds"
+        assert findings["data.assumptions"].verdict == "holds"

@@ -1,0 +1,374 @@
+"""The command line: ``python -m verify`` measures, decides, prints a table and writes a report.
+
+It does three things in this order, so that bad input leaves nothing behind: understand the arguments and read
+the user's file; measure; write. An error in the input is one line on stderr and exit status 2.
+"""
+
+from __future__ import annotations
+
+import os
+
+# One thread for linear algebra, here and in the workers, which inherit this. It must be set before NumPy is
+# loaded: with more threads a busy neighbour slows a loop many times over, and two workers would compete for
+# each core.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+os.environ["MKL_NUM_THREADS"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import argparse
+import datetime
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+from reference.notation import InputError
+from verify import data, report, seeds
+from verify.cells import write_atomically
+from verify.experiment import CodeUnderTest, Experiment, Profile
+from verify.run import Decision, Interrupted, Run, run
+
+DESCRIPTION = """\
+Decide which claims about sublinear Gauss-Newton training hold, by measurement.
+
+Each claim is a sentence that can be true or false, for instance that the residual at least halves in every
+iteration. It is measured on several independent seeds, the measurement gets an interval, and the interval is
+compared with a margin that was fixed beforehand. The verdicts:
+
+  holds      the interval lies inside the margin
+  fails      the interval lies outside the margin
+  undecided  partly inside, partly outside: more evidence is needed (try --thorough)
+  invalid    the evidence is no evidence, for the reason given; never to be read as "holds"
+"""
+
+EPILOG = """\
+examples:
+  python -m verify                              all claims on synthetic data, about 3 minutes on 2 cores
+  python -m verify --list                       what the claims are
+  python -m verify --claims sparsity            the claims of one experiment
+  python -m verify --claims sparsity.level,stability.flips
+  python -m verify --thorough --seed 1          larger sizes and more seeds; about ten times as long
+  python -m verify --data digits --centre       the handwritten digits that come with the package
+  python -m verify --data mine.csv --target price --scale
+
+output:
+  DIR/results.json   every claim with verdict, estimate, interval, margin, domain; and the environment
+  DIR/report.html    the same for people, with plots; open it in a browser
+  DIR/cells/         the measurements; a run that was interrupted goes on from there
+
+exit status:
+  0  no claim fails or is invalid       2    bad input: one line says what to change, nothing is written
+  1  some claim fails or is invalid     130  interrupted: the same command continues
+"""
+
+ABOUT = """\
+Written by "python -m verify"; safe to delete.
+
+results.json   every claim with its verdict
+report.html    the same with plots; open it in a browser
+cells/         the measurements, one file each; a later run of the same code reuses them
+"""
+"""Text of the file that marks a folder as ours, so that no other folder is ever written into."""
+
+MARK = "ABOUT.txt"
+OWN_DATA = "data"
+"""Experiment name of the claims about a user's own data."""
+DATA_OPTIONS = ("target", "centre", "scale", "rows", "width", "alpha", "drop_duplicates")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage."""
+        raise InputError(f"{message}; see python -m verify --help")
+
+
+def parser() -> Parser:
+    """Describe the command line."""
+    made = Parser(
+        prog="python -m verify",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = made.add_argument
+    add("--claims", metavar="ID,...", help="only these claims; an experiment's name means all of its claims")
+    add("--thorough", action="store_true", help="larger sizes and more seeds")
+    add("--seed", type=int, default=0, metavar="N", help="root of all random numbers (default 0)")
+    add("--out", type=Path, default=Path("verify-results"), metavar="DIR", help="default ./verify-results")
+    add("--jobs", type=int, metavar="N", help="worker processes (default: one per core, at most 8; 0: none)")
+    add("--list", action="store_true", help="list the claims and stop")
+    own = made.add_argument_group("your own data")
+    own.add_argument(
+        "--data",
+        metavar="FILE",
+        help="train on this file: CSV with the target in the last column, NPZ with X and y, or 'digits'",
+    )
+    own.add_argument("--target", metavar="NAME", help="column to predict: its name, or its number from 1")
+    own.add_argument("--centre", action="store_true", help="subtract each column's mean")
+    own.add_argument("--scale", action="store_true", help="divide each column by its standard deviation")
+    own.add_argument("--rows", type=int, metavar="N", help="sample this many rows")
+    own.add_argument("--width", type=int, metavar="M", help="neurons (default 4096)")
+    own.add_argument("--alpha", type=float, metavar="A", help="about M^(1-A) neurons fire (default 0.24)")
+    own.add_argument("--drop-duplicates", action="store_true", help="drop repeated and opposite rows")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None, *, experiments: Sequence[Experiment] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        In place of those of the process.
+    experiments : sequence of Experiment, optional
+        In place of the project's own.
+
+    Returns
+    -------
+    int
+        Exit status.
+    """
+    try:
+        status = answer(parser().parse_args(arguments), experiments)
+        sys.stdout.flush()
+        return status
+    except InputError as error:
+        complain(str(error))
+        return 2
+    except BrokenPipeError:
+        # Whoever read the output has had enough; keep Python from complaining when it flushes what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        reason = error.strerror or error
+        complain(f"{error.filename or 'output'}: {reason}; free some space or pass another --out")
+        return 2
+    except Interrupted as interruption:
+        complain(f"interrupted; {interruption} and kept, and the same command goes on from there")
+        return 130
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return 130
+
+
+def complain(message: str) -> None:
+    """Print one line on stderr."""
+    print("verify:", " ".join(message.split()), file=sys.stderr)
+
+
+def answer(options: argparse.Namespace, experiments: Sequence[Experiment] | None) -> int:
+    """Do what the options say; returns the exit status."""
+    check_options(options)
+    if experiments is None:
+        from verify.claims import EXPERIMENTS  # imports every experiment, which --help need not wait for
+
+        experiments = EXPERIMENTS
+    columns = min(shutil.get_terminal_size((100, 24)).columns, 120)
+    if options.list:
+        print(report.list_claims(experiments, width=columns))
+        return 0
+    # With a file, the claims about that file are the question, and others are measured when they are named.
+    chosen = [] if options.data and not options.claims else select(experiments, options.claims)
+    check_out(options.out)
+    own = [measure_own_data(options)] if options.data else []
+    end_on_termination()
+    mark(options.out)
+    found = run(
+        chosen,
+        profile=Profile(thorough=options.thorough),
+        seed=options.seed,
+        out=options.out,
+        jobs=options.jobs,
+        stream=sys.stderr,
+    )
+    found = replace(found, decisions=(*own, *found.decisions))
+    write(found, options.out, experiments)
+    show(found, options.out, columns)
+    return 0 if report.succeeded(found) else 1
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Refuse options that make no sense, before anything is read or written.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        As parsed.
+
+    Raises
+    ------
+    InputError
+        Negative numbers; an option that needs ``--data`` without it.
+    """
+    for name in ("seed", "jobs"):
+        value = getattr(options, name)
+        if value is not None and value < 0:
+            raise InputError(f"--{name} is {value}; pass 0 or more")
+    if not options.data:
+        given = [name for name in DATA_OPTIONS if getattr(options, name) not in (None, False)]
+        if given:
+            option = given[0].replace("_", "-")
+            raise InputError(f"--{option} says how to treat a file; name the file with --data")
+    for name in ("rows", "width"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name} is {value}; pass 1 or more")
+
+
+def select(experiments: Sequence[Experiment], wanted: str | None) -> list[Experiment]:
+    """Reduce experiments to the claims that are wanted.
+
+    Parameters
+    ----------
+    experiments : sequence of Experiment
+        All there are.
+    wanted : str, optional
+        Claim ids and experiment names, separated by commas; all claims when not given.
+
+    Returns
+    -------
+    list of Experiment
+        Those with a wanted claim, in their own order.
+
+    Raises
+    ------
+    InputError
+        A name that is none.
+    """
+    if wanted is None:
+        return list(experiments)
+    names = {name.strip() for name in wanted.split(",")} - {""}
+    ids = [claim.id for experiment in experiments for claim in experiment.claims]
+    unknown = sorted(names - set(ids) - {experiment.name for experiment in experiments})
+    if unknown or not names:
+        cause = f"unknown claim {unknown[0]!r}" if unknown else "--claims names no claim"
+        raise InputError(f"{cause}; choose from {', '.join(ids)}")
+    chosen = []
+    for experiment in experiments:
+        claims = tuple(claim for claim in experiment.claims if {claim.id, experiment.name} & names)
+        if claims:
+            chosen.append(replace(experiment, claims=claims))
+    return chosen
+
+
+def check_out(out: Path) -> None:
+    """Refuse an output folder that holds something else, or cannot be written.
+
+    Parameters
+    ----------
+    out : Path
+        Need not exist.
+
+    Raises
+    ------
+    InputError
+        Not a folder, a folder with other content, no permission.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; name a folder")
+    if out.is_dir() and any(out.iterdir()) and not is_ours(out):
+        raise InputError(f"--out {out} holds other files; name a new folder, or an earlier run's")
+    existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"--out {out} cannot be written; name a folder where you may write")
+
+
+def is_ours(out: Path) -> bool:
+    """Tell whether an earlier run wrote this folder."""
+    first = ABOUT.splitlines()[0]
+    try:
+        return (out / MARK).read_text(encoding="utf-8").startswith(first)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def mark(out: Path) -> None:
+    """Make the folder and mark it as ours."""
+    write_atomically(out / MARK, ABOUT)
+
+
+def measure_own_data(options: argparse.Namespace) -> Decision:
+    """Read the user's file, train on it and say what was found.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        As parsed.
+
+    Returns
+    -------
+    Decision
+
+    Raises
+    ------
+    InputError
+        The file or its content cannot be used.
+    """
+    from verify import own_data
+
+    rng = seeds.generator(options.seed, OWN_DATA)
+    prepared = data.prepare(
+        data.load(options.data, target=options.target),
+        rows=options.rows,
+        centre=options.centre,
+        scale=options.scale,
+        drop_duplicates=options.drop_duplicates,
+        rng=rng,
+    )
+    start = time.perf_counter()
+    text, findings, result = own_data.run(
+        prepared,
+        width=options.width,
+        alpha=own_data.DEFAULT_ALPHA if options.alpha is None else options.alpha,
+        seed=options.seed,
+        code=CodeUnderTest(),
+    )
+    return Decision(
+        name=OWN_DATA,
+        title=f"Your data: {prepared.name}",
+        claims=own_data.claims(result),
+        findings=tuple(findings),
+        seconds=time.perf_counter() - start,
+        cells=1,
+        draw=lambda figure: own_data.plot(figure, result),
+        text=text,
+    )
+
+
+def end_on_termination() -> None:
+    """Treat a request to terminate like Ctrl-C, so that workers are ended and finished cells kept."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def write(found: Run, out: Path, experiments: Sequence[Experiment]) -> None:
+    """Write ``results.json`` and the report, each as a whole or not at all."""
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    write_atomically(out / "results.json", report.to_json(found, date=date))
+    write_atomically(out / "report.html", report.to_html(found, known=experiments))
+
+
+def show(found: Run, out: Path, columns: int) -> None:
+    """Print what was found on stdout, and how it came about on stderr."""
+    for sentence in found.corrupt:
+        complain(f"{sentence}; measured again")
+    if found.reused:
+        complain(f"{found.measured} cells measured, {found.reused} reused from an earlier run")
+    for decision in found.decisions:
+        if decision.text:
+            print(decision.text, end="\n\n")
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    print(report.to_text(found, width=columns, colour=colour))
+    print(f"Report: {out / 'report.html'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

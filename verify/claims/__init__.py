@@ -1,0 +1,29 @@
+"""One module per experiment; each decides the claims named after it."""
+
+from __future__ import annotations
+
+from verify.claims import (
+    convergence,
+    cost,
+    embedding,
+    equality,
+    ntk,
+    regression,
+    search,
+    sparsity,
+    stability,
+)
+from verify.experiment import Experiment
+
+EXPERIMENTS: tuple[Experiment, ...] = (
+    equality.EXPERIMENT,
+    sparsity.EXPERIMENT,
+    stability.EXPERIMENT,
+    ntk.EXPERIMENT,
+    embedding.EXPERIMENT,
+    regression.EXPERIMENT,
+    search.EXPERIMENT,
+    convergence.EXPERIMENT,
+    cost.EXPERIMENT,
+)
+"""All experiments, in the order of the report."""

@@ -1,0 +1,173 @@
+"""Claim: threshold search costs what the trees promise, counted in nodes looked at.
+
+What is asked ([A], Algorithms 2 to 4; logarithms to base 16, the fan-out of the trees)
+1. ``exact``   Does every counter equal the closed form, computed by separate code from what was really found?
+2. ``build``   Are at most ``16/15 n m`` nodes built, but for rounding up to full nodes?
+3. ``query``   Does a query look at no more than ``16 |result| log m + 16 n`` nodes?
+4. ``update``  Does an update look at no more than ``n (1 + 17 log m)`` nodes per neuron?
+5. ``growth``  With the size of the result held fixed, does a query's cost grow like ``log m`` and not like a power:
+   is the exponent of nodes against ``m`` at most 0.25? (A scan has exponent 1.)
+6. ``witness`` Counters are testimony. Scores that the query has no business with are overwritten with infinity behind
+   its back; a query that looked at them would report them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from reference.notation import FloatArray
+from verify import closed_forms
+from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result
+from verify.statistics import Interval, decide_below, make_finding, slope, t_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+N = 8
+WIDTHS = [1 << exponent for exponent in (8, 10, 12, 14, 16, 18)]
+FOUND = 4
+"""Scores per tree that reach the threshold, at every width."""
+MOVED = 64
+SEEDS = 10
+GROWTH_MARGIN = 0.25
+"""A logarithm has a mean exponent of about 0.15 over these widths, a square root 0.5, a scan 1."""
+
+SOURCE = "[A], Algorithms 2 to 4"
+CLAIMS = (
+    Claim("search.exact", "Every node counter of the trees equals its closed form.", "ours"),
+    Claim("search.build", "Building the trees takes no more than 16/15 n m nodes, rounded up to full nodes.", SOURCE),
+    Claim("search.query", "A query looks at no more than 16 |result| log m + 16 n nodes.", SOURCE),
+    Claim("search.update", "An update looks at no more than n (1 + 17 log m) nodes per neuron.", SOURCE),
+    Claim("search.growth", "For a result of fixed size the cost of a query grows no faster than m^0.25.", SOURCE),
+    Claim("search.witness", "A query never looks at leaves outside the nodes that lead to its result.", "ours"),
+)
+
+
+def cells(profile: Profile) -> list[Inputs]:
+    """List the widths, each for every seed."""
+    widths = WIDTHS + ([1 << 20] if profile.thorough else [])
+    seeds = SEEDS * (3 if profile.thorough else 1)
+    return [{"width": width, "seed": seed} for width in widths for seed in range(seeds)]
+
+
+def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Result:
+    """Build, query and update once; compare the counters with the closed forms."""
+    width = inputs["width"]
+    scores = rng.standard_normal((N, width))
+    threshold = float(np.partition(scores.ravel(), -N * FOUND)[-N * FOUND])
+    fires = scores >= threshold
+    forest = code.forest.build(scores)
+    forest.query(threshold)
+    moved = np.sort(rng.permutation(width)[:MOVED])
+    after = scores.copy()
+    after[:, moved] = rng.standard_normal((N, MOVED))
+    forest.update(moved, after[:, moved])
+    visited = {name: int(nodes) for name, nodes in forest.nodes_visited.items()}
+    return {
+        "visited": visited,
+        "expected": {
+            "build": closed_forms.build_nodes(N, width),
+            "query": closed_forms.query_nodes(fires),
+            "update": closed_forms.update_nodes(scores, after, moved),
+        },
+        "levels": len(closed_forms.depths(width)) + 1,
+        "witness": bool(query_ignores_poison(scores, threshold, code)),
+    }
+
+
+def query_ignores_poison(scores: FloatArray, threshold: float, code: CodeUnderTest) -> bool:
+    """Overwrite the leaves outside the blocks of the result with infinity; tell whether the query stays the same."""
+    forest = code.forest.build(scores)
+    expected = forest.query(threshold)
+    leaves = forest.levels[0]
+    rest = np.ones(leaves.shape[:2], dtype=bool)
+    rest[expected[0], expected[1] // closed_forms.FAN_OUT] = False
+    leaves[rest] = np.inf
+    found = forest.query(threshold)
+    return all(np.array_equal(mine, theirs) for mine, theirs in zip(found, expected, strict=True))
+
+
+def decide(results: Sequence[tuple[Inputs, Result]]) -> list[Finding]:
+    """Compare counts with bounds in every cell; fit the growth per seed."""
+    widths = sorted({inputs["width"] for inputs, _ in results})
+    domain = (
+        f"n={N}, m=2^{int(math.log2(widths[0]))}..2^{int(math.log2(widths[-1]))}, normal scores, "
+        f"{FOUND} found a tree, {MOVED} neurons updated, {len(results) // len(widths)} seeds"
+    )
+    errors = [abs(r["visited"][p] / r["expected"][p] - 1) for _, r in results for p in r["expected"]]
+    bounds = {
+        "build": [r["visited"]["build"] / build_bound(i["width"]) for i, r in results],
+        "query": [r["visited"]["query"] / (16 * N * (FOUND * (r["levels"] - 1) + 1)) for _, r in results],
+        "update": [r["visited"]["update"] / (N * MOVED * (1 + 17 * (r["levels"] - 1))) for _, r in results],
+    }
+    findings = [_worst("exact", errors, 0.0, "= 0 (relative difference)", domain, "difference from the closed form")]
+    for name, shares in bounds.items():
+        findings.append(_worst(name, shares, 1.0, "<= 1 (share of the bound)", domain, "share of the bound"))
+    seeds = {inputs["seed"] for inputs, _ in results}
+    slopes = []
+    for seed in seeds:
+        own = [(i["width"], r["visited"]["query"]) for i, r in results if i["seed"] == seed]
+        slopes.append(slope(*(np.log(column) for column in zip(*own, strict=True)))[0])
+    growth = t_interval(slopes)
+    findings.append(
+        make_finding(
+            "search.growth",
+            growth,
+            decide_below(growth, GROWTH_MARGIN),
+            margin=f"<= {GROWTH_MARGIN}",
+            domain=domain,
+            reason="Exponent of nodes looked at against m, t-interval over seeds; a scan has exponent 1.",
+        )
+    )
+    failures = [0.0 if result["witness"] else 1.0 for _, result in results]
+    return [*findings, _worst("witness", failures, 0.0, "= 0 (poison noticed)", domain, "poisoned queries noticed")]
+
+
+def build_bound(width: int) -> float:
+    """Return ``16/15 n m``, with ``m`` rounded up to full nodes and one node more per level."""
+    return N * (16 / 15 * width + 16 * (len(closed_forms.depths(width)) + 1))
+
+
+def _worst(name: str, values: list[float], bound: float, margin: str, domain: str, what: str) -> Finding:
+    worst = max(values)
+    interval = Interval(worst, min(values), worst)
+    verdict = decide_below(interval, bound)
+    reason = f"Largest {what} over {len(values)} counts: {worst:.3g}."
+    # Counts are exact: one count beyond its bound refutes the claim.
+    return make_finding(
+        f"search.{name}",
+        interval,
+        "fails" if verdict == "undecided" else verdict,
+        margin=margin,
+        domain=domain,
+        reason=reason,
+    )
+
+
+def plot(figure: Figure, results: Sequence[tuple[Inputs, Result]]) -> None:
+    """Draw the nodes that queries and updates look at against the width, with a scan for comparison."""
+    axes = figure.subplots()
+    widths = np.array([inputs["width"] for inputs, _ in results])
+    for phase, label in (("query", f"query of {FOUND} a tree"), ("update", f"update of {MOVED} neurons")):
+        nodes = np.array([result["visited"][phase] for _, result in results])
+        axes.loglog(widths, nodes / N, "o", markersize=4, label=label)
+    line = np.unique(widths)
+    axes.loglog(line, line, "--", color="black", marker="", label="scan")
+    axes.set_xscale("log", base=2)
+    axes.set(xlabel="width m", ylabel="nodes looked at, per tree")
+    axes.legend(frameon=False)
+
+
+EXPERIMENT = Experiment(
+    name="search",
+    title="Threshold search by counts",
+    claims=CLAIMS,
+    cells=cells,
+    measure=measure,
+    decide=decide,
+    plot=plot,
+)

@@ -1,0 +1,157 @@
+"""The vocabulary of the harness: claims, experiments that decide them, cells of measurement, findings.
+
+An *experiment* decides one or more *claims* in three stages that share nothing but plain JSON::
+
+    cells(profile)              what to measure: a list of JSON-able inputs, one per cell, fixed beforehand
+    measure(inputs, rng, code)  one cell: run the code under test, return JSON-able numbers; no opinion
+    decide(results)             from all cells, one Finding per claim; no measurement
+
+So a sweep can run its cells anywhere and in any order, resume after a kill, and render its report twice to the same
+bytes. The code under test comes in as a `CodeUnderTest`, so that a planted fault is a replaced field and not a patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+import fast.baselines
+import fast.gauss_newton
+import fast.gram
+import fast.regression
+import fast.shifted_ntk
+import fast.sketch
+import fast.threshold_search
+import reference.gauss_newton
+import reference.two_layer
+
+Verdict = Literal["holds", "fails", "undecided", "invalid"]
+"""holds: the interval lies inside the margin; fails: outside; undecided: neither; invalid: there is no evidence."""
+
+Inputs = dict[str, Any]
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much to measure: the default run, or ``--thorough``."""
+
+    thorough: bool = False
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement that can be true or false.
+
+    Parameters
+    ----------
+    id : str
+        ``experiment.part``, for instance ``sparsity.level``.
+    statement : str
+        One sentence, in words a newcomer can follow; the claim is that this sentence is true.
+    source : str
+        Paper and item, or "ours".
+    """
+
+    id: str
+    statement: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found about one claim.
+
+    Parameters
+    ----------
+    claim : str
+        The claim's id.
+    verdict : Verdict
+        See `Verdict`.
+    estimate : float
+        The measured effect.
+    interval : tuple of two floats
+        Its interval; an open end is ``None``.
+    margin : str
+        The relation that decides, with its numbers, for instance ``"<= 0.81"`` or ``"within +-0.02 of 0"``.
+    domain : str
+        Sizes, law of the data and shift for which the verdict speaks.
+    reason : str
+        One plain sentence: why this verdict.
+    """
+
+    claim: str
+    verdict: Verdict
+    estimate: float | None
+    interval: tuple[float | None, float | None] | None
+    margin: str
+    domain: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A way to decide some claims; see the module docstring for the three stages.
+
+    Parameters
+    ----------
+    name : str
+        The part of the claims' ids before the dot.
+    title : str
+        Heading in the report.
+    claims : tuple of Claim
+        The claims that `decide` finds about, in the same order.
+    cells, measure, decide : callable
+        The three stages.
+    plot : callable, optional
+        ``plot(figure, results)`` draws the evidence on a matplotlib Figure.
+    timed : bool
+        Whether cells read the clock; such cells run alone.
+    """
+
+    name: str
+    title: str
+    claims: tuple[Claim, ...]
+    cells: Callable[[Profile], list[Inputs]]
+    measure: Callable[[Inputs, np.random.Generator, CodeUnderTest], Result]
+    decide: Callable[[Sequence[tuple[Inputs, Result]]], list[Finding]]
+    plot: Callable[[Any, Sequence[tuple[Inputs, Result]]], None] | None = None
+    timed: bool = False
+
+
+@dataclass(frozen=True)
+class CodeUnderTest:
+    """The routines that claims are about. The defaults are the project's own; a planted fault replaces one field.
+
+    Parameters
+    ----------
+    initialize : callable
+        Draws a network; see `reference.two_layer.initialize`.
+    reference_train, train, train_dense, train_compacted, train_gradient_descent : callable
+        Training loops; see `reference.gauss_newton`, `fast.gauss_newton` and `fast.baselines`.
+    start : callable
+        The fast loop prepared but not yet iterating; see `fast.gauss_newton.TreeRun`.
+    forest : type
+        See `fast.threshold_search.ThresholdForest`.
+    gram, shifted_ntk : callable
+        See `fast.gram.gram` and `fast.shifted_ntk.shifted_ntk`.
+    sketch, sketch_jacobian, solve_sketched : callable
+        See `fast.sketch` and `fast.regression`.
+    """
+
+    initialize: Callable[..., Any] = reference.two_layer.initialize
+    reference_train: Callable[..., Any] = reference.gauss_newton.train
+    train: Callable[..., Any] = fast.gauss_newton.train
+    start: Callable[..., Any] = fast.gauss_newton.TreeRun
+    train_dense: Callable[..., Any] = fast.baselines.train_dense
+    train_compacted: Callable[..., Any] = fast.baselines.train_compacted
+    train_gradient_descent: Callable[..., Any] = fast.baselines.train_gradient_descent
+    forest: type[fast.threshold_search.ThresholdForest] = fast.threshold_search.ThresholdForest
+    gram: Callable[..., Any] = fast.gram.gram
+    shifted_ntk: Callable[..., Any] = fast.shifted_ntk.shifted_ntk
+    sketch: Callable[..., Any] = fast.sketch.apply
+    sketch_jacobian: Callable[..., Any] = fast.sketch.sketch_jacobian
+    solve_sketched: Callable[..., Any] = fast.regression.solve_sketched

@@ -1,0 +1,635 @@
+"""One file of the user's own: do the theorem's assumptions hold there, and does the method do what it says.
+
+The run behind ``python -m verify --data FILE``. From one draw of the weights it trains by the trees, over all
+neurons, over the compacted ones and, where ``n m d`` is small enough, by the reference, and reports::
+
+    geometry     separation delta, lambda_min(K), lambda_min(G) at the start, the theorem's width
+    agreement    the same residuals and predictions, whichever way, over the first 5 iterations
+    halving      residual_(t+1) <= residual_t / 2 at every t, until 1e-10 of the start
+    cost         counted work per phase, and wall time from interleaved runs
+
+The theorem ([A], conference version, Theorem 5.1) asks for a width of order
+``max(lambda^-4 n^4, lambda^-2 n^2 d log(16 n / rho))``, ``lambda = lambda_min(K)``. It leaves the constant
+open; it is taken as 1 (ours), and the failure probability ``rho`` as 0.05. On real data that width is
+astronomical, so `data.assumptions` says on which side of it the run is, and is information; what happens
+nevertheless is what `data.halving` measures.
+
+As everywhere in `verify`, measuring (`measure`), judging (`decide`) and telling (`describe`) are separate;
+the last two read nothing but the plain numbers of the first. One file and one draw of the weights make no
+sample, so the findings carry no intervals.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from reference.notation import (
+    UNIT_ROUNDOFF,
+    DivergenceError,
+    FloatArray,
+    InputError,
+    check_every_point_fires,
+    check_run,
+    closest_pair,
+)
+from reference.shifted_ntk import theorem_width
+from reference.trace import Trace
+from reference.two_layer import TwoLayerNetwork, activation_pattern, shift_for
+from verify import plots, tolerances
+from verify.data import Prepared
+from verify.experiment import Claim, CodeUnderTest, Finding, Result, Verdict
+from verify.seeds import generator
+
+DEFAULT_WIDTH = 2**12
+DEFAULT_ALPHA = 0.24
+DEFAULT_ITERATIONS = 40
+"""More than the 34 halvings that lead to 1e-10 of the start."""
+
+DONE = 1e-10
+"""The residual, relative to the start, down to which every iteration has to halve it."""
+
+COMPARED = 5
+"""Iterations over which the ways are compared and timed; longer, unstable runs may part by rounding alone."""
+
+FAILURE = 0.05
+"""``rho``: the failure probability put into the theorem's width."""
+
+REFERENCE_LIMIT = 5 * 10**7
+"""Largest ``n m d`` for the reference, which writes its Jacobian out."""
+
+MEMORY_LIMIT = 2**29
+"""Largest ``n m``: several arrays of this many numbers are needed."""
+
+ROUNDS = 5
+"""Interleaved rounds of timing."""
+
+ROUNDS_SECONDS = 20.0
+"""No further round is begun after this time."""
+
+NAMES = {
+    "tree": "trees",
+    "sketch": "trees, sketched solver",
+    "dense": "all neurons",
+    "compacted": "compacted",
+    "reference": "reference",
+}
+TIMED = ("tree", "dense", "compacted")
+
+Train = Callable[[int, float], Trace[Any]]
+"""One way to train: ``(iterations, tolerance) -> Trace``."""
+
+
+def run(
+    prepared: Prepared,
+    *,
+    width: int | None = None,
+    alpha: float = DEFAULT_ALPHA,
+    iterations: int = DEFAULT_ITERATIONS,
+    seed: int = 0,
+    code: CodeUnderTest,
+) -> tuple[str, list[Finding], Result]:
+    """Measure, judge and describe one prepared file.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        From `verify.data.prepare`.
+    width : int, optional
+        ``m``; `DEFAULT_WIDTH` when not given.
+    alpha : float
+        Sparsity exponent; the shift is ``sqrt(2 alpha ln m)``.
+    iterations : int
+        At most this many, 1 or more.
+    seed : int
+        Root seed of the weights and of the sketch.
+    code : CodeUnderTest
+        The routines to run.
+
+    Returns
+    -------
+    text : str
+        What a user reads in the terminal.
+    findings : list of Finding
+        One for each of `claims`.
+    result : dict
+        The JSON-able numbers behind both.
+
+    Raises
+    ------
+    InputError
+        Bad settings, a data point on which nothing fires, a Gram matrix singular at the start.
+    """
+    result = measure(prepared, width=width, alpha=alpha, iterations=iterations, seed=seed, code=code)
+    findings = decide(result)
+    return describe(result, findings), findings, result
+
+
+def claims(result: Result) -> tuple[Claim, ...]:
+    """State the claims about one file; the statement of `data.assumptions` follows the width used.
+
+    Parameters
+    ----------
+    result : dict
+        From `measure`.
+
+    Returns
+    -------
+    tuple of Claim
+    """
+    if _width_is_met(result):
+        assumptions = "The width used reaches the width that the theorem asks for on this file."
+    else:
+        assumptions = "The width that the theorem asks for on this file is beyond the width used."
+    theorem = "[A], Theorem 1.1"
+    return (
+        Claim(
+            "data.agreement",
+            "On this file, training by the trees gives the same residuals and predictions as dense training.",
+            "ours",
+        ),
+        Claim(
+            "data.halving",
+            "On this file, every iteration at least halves the residual, down to 1e-10 of the start.",
+            theorem,
+        ),
+        Claim("data.assumptions", assumptions, "[A], conference version, Theorem 5.1"),
+        Claim(
+            "data.cost",
+            "On this file, an iteration by the trees does less counted work than one over all neurons.",
+            theorem,
+        ),
+    )
+
+
+def measure(
+    prepared: Prepared, *, width: int | None, alpha: float, iterations: int, seed: int, code: CodeUnderTest
+) -> Result:
+    """Train every way from one draw of the weights and collect plain numbers; no opinion.
+
+    Parameters
+    ----------
+    prepared, width, alpha, iterations, seed, code
+        As for `run`.
+
+    Returns
+    -------
+    dict
+        JSON-able; numbers that are not finite are ``None``.
+
+    Raises
+    ------
+    InputError
+        As for `run`.
+    """
+    m = DEFAULT_WIDTH if width is None else width
+    check_run(iterations, 0.0)
+    (n, d), shift = prepared.X.shape, shift_for(m, alpha)
+    if iterations < 1:
+        raise InputError("iterations is 0; pass 1 or more")
+    if n * m > MEMORY_LIMIT:
+        raise InputError(f"{n} rows times width {m} would not fit in memory; lower --width or --rows")
+    settings = {"width": m, "alpha": alpha, "rows": n}
+    network = code.initialize(m, d, shift=shift, rng=generator(seed, "data", settings))
+    ways = _ways(network, prepared, code, seed)
+    geometry = _geometry(network, prepared, code)
+    with suppress(DivergenceError):
+        ways["tree"](1, 0.0)  # what stops the first iteration is the input's fault, and is raised
+    long = {way: _record(ways[way], iterations, DONE) for way in ("tree", "dense")}
+    short, seconds = _rounds(ways)
+    base = "reference" if "reference" in short else "dense"
+    trace = long["tree"].pop("trace")
+    long["dense"].pop("trace")
+    recomputed = (
+        None if trace is None else np.linalg.norm(trace.network.to_dense().predict(prepared.X) - prepared.y)
+    )
+    result: Result = _plain(
+        {
+            "name": prepared.name,
+            "unit": prepared.unit,
+            "steps": list(prepared.steps),
+            "n": n,
+            "d": d,
+            "unseen": len(prepared.unseen),
+            "width": m,
+            "alpha": alpha,
+            "shift": shift,
+            "iterations": iterations,
+            "seed": seed,
+            "geometry": geometry,
+            "runs": long,
+            "recomputed": recomputed,
+            "base": base,
+            "agreement": {
+                way: _difference(short[way], short[base], prepared) for way in short if way != base
+            },
+            "seconds": seconds,
+        }
+    )
+    return result
+
+
+def decide(result: Result) -> list[Finding]:
+    """Judge the four claims, in the order of `claims`.
+
+    Parameters
+    ----------
+    result : dict
+        From `measure`.
+
+    Returns
+    -------
+    list of Finding
+    """
+    return [_agreement(result), _halving(result), _assumptions(result), _cost(result)]
+
+
+def _ways(network: TwoLayerNetwork, prepared: Prepared, code: CodeUnderTest, seed: int) -> dict[str, Train]:
+    """List the ways to train, by name."""
+    X, y = prepared.X, prepared.y
+
+    def way(train: Callable[..., Trace[Any]], **options: str) -> Train:
+        return lambda iterations, tolerance: train(
+            network, X, y, iterations=iterations, tolerance=tolerance, **options
+        )
+
+    def sketch(iterations: int, tolerance: float) -> Trace[Any]:
+        rng = generator(seed, "data", "sketch")
+        train = partial(code.train, search="tree", solver="sketch", rng=rng)
+        return way(train)(iterations, tolerance)
+
+    ways: dict[str, Train] = {
+        "tree": way(code.train, search="tree"),
+        "sketch": sketch,
+        "dense": way(code.train_dense),
+        "compacted": way(code.train_compacted),
+    }
+    if X.size * network.width <= REFERENCE_LIMIT:
+        ways["reference"] = way(code.reference_train)
+    return ways
+
+
+def _geometry(network: TwoLayerNetwork, prepared: Prepared, code: CodeUnderTest) -> dict[str, Any]:
+    """Measure the data, the kernel and the Gram matrix at the start."""
+    X, (n, d) = prepared.X, prepared.X.shape
+    fired = activation_pattern(network, X).sum(axis=1)
+    check_every_point_fires(fired)
+    separation, first, second = closest_pair(X)
+    kernel = np.linalg.eigvalsh(code.shifted_ntk(X, network.shift))
+    gram = np.linalg.eigvalsh(code.gram(network, X))
+    definite = kernel[0] > n * UNIT_ROUNDOFF * kernel[-1]
+    return {
+        "fired": fired.mean(),
+        "separation": separation,
+        "closest": [prepared.places[first], prepared.places[second]],
+        "lambda_kernel": kernel[0],
+        "lambda_gram": gram[0],
+        "condition": gram[-1] / gram[0] if gram[0] > 0 else float("inf"),
+        "theorem_width": theorem_width(float(kernel[0]), n, d, FAILURE) if definite else float("inf"),
+    }
+
+
+def _record(train: Train, iterations: int, tolerance: float) -> dict[str, Any]:
+    """Train, and turn an end before time into data: a run that breaks down is a finding, not an error."""
+    try:
+        trace = train(iterations, tolerance)
+    except DivergenceError as error:
+        return {
+            "residuals": error.residual_norms,
+            "stopped": str(error),
+            "counts": [],
+            "preparation": {},
+            "trace": None,
+        }
+    except InputError as error:
+        lasting = _longest(train, iterations, tolerance)
+        trace = train(lasting, tolerance)
+        stopped = f"training broke down in iteration {lasting + 1}: {error}"
+        return {**_record_of(trace), "stopped": stopped, "trace": None}
+    return {**_record_of(trace), "stopped": None, "trace": trace}
+
+
+def _record_of(trace: Trace[Any]) -> dict[str, Any]:
+    """Collect the numbers of one run."""
+    return {
+        "residuals": trace.residual_norms,
+        "counts": trace.counts,
+        "preparation": trace.preparation_counts,
+    }
+
+
+def _longest(train: Train, iterations: int, tolerance: float) -> int:
+    """Find by bisection how many iterations can be taken before one cannot; ``iterations`` of them cannot."""
+    lasting = 0
+    while iterations - lasting > 1:
+        middle = (lasting + iterations) // 2
+        try:
+            train(middle, tolerance)
+            lasting = middle
+        except InputError:
+            iterations = middle
+    return lasting
+
+
+def _rounds(ways: dict[str, Train]) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, list[float]]]]:
+    """Run each way over a few iterations, and time some, interleaved so that a busy moment hits all alike."""
+    short = {way: _record(train, COMPARED, 0.0) for way, train in ways.items()}
+    seconds: dict[str, dict[str, list[float]]] = {way: {"prepare": [], "iteration": []} for way in TIMED}
+    if any(short[way]["stopped"] for way in TIMED):
+        return short, seconds
+    begin = time.perf_counter()
+    for _ in range(ROUNDS):
+        for way in TIMED:
+            prepare = _seconds(ways[way], 0)
+            steps = max(1, len(short[way]["counts"]))
+            seconds[way]["prepare"].append(prepare)
+            seconds[way]["iteration"].append(max(0.0, _seconds(ways[way], COMPARED) - prepare) / steps)
+        if time.perf_counter() - begin > ROUNDS_SECONDS:
+            break
+    return short, seconds
+
+
+def _seconds(train: Train, iterations: int) -> float:
+    """Time one run."""
+    begin = time.perf_counter()
+    train(iterations, 0.0)
+    return time.perf_counter() - begin
+
+
+def _difference(one: dict[str, Any], other: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
+    """Compare two short runs: residuals relative to the first one, predictions relative to their size."""
+    first, second = one["residuals"], other["residuals"]
+    pairs = [pair for pair in zip(first, second, strict=False) if np.isfinite(pair).all()]
+    differences: dict[str, Any] = {
+        "residuals": max(abs(left - right) for left, right in pairs) / (second[0] or 1.0),
+        "stopped": None
+        if bool(one["stopped"]) == bool(other["stopped"])
+        else one["stopped"] or other["stopped"],
+        "predictions": None,
+        "unseen": None,
+    }
+    if one["trace"] is not None and other["trace"] is not None:
+        labels = float(np.linalg.norm(prepared.y))
+        differences["predictions"] = _relative(one["trace"].predictions, other["trace"].predictions, labels)
+        if len(prepared.unseen):
+            outputs = [run["trace"].network.predict(prepared.unseen) for run in (one, other)]
+            differences["unseen"] = _relative(outputs[0], outputs[1], 0.0)
+    return differences
+
+
+def _relative(first: FloatArray, second: FloatArray, scale: float) -> float:
+    """Norm of the difference over the norm of the second, or ``scale`` when that is larger."""
+    size = max(float(np.linalg.norm(second)), scale, float(np.finfo(float).tiny))
+    return float(np.linalg.norm(first - second)) / size
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """Turn NumPy values into plain numbers and lists, and numbers that are not finite into ``None``."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _domain(result: Result) -> str:
+    """Say where the findings speak."""
+    return (
+        f"{result['name']}: n={result['n']}, d={result['d']}, m={result['width']}, alpha={result['alpha']:g} "
+        f"(b={result['shift']:.3f}), one draw of weights (seed {result['seed']})"
+    )
+
+
+def _allowance(result: Result) -> float:
+    """Relative difference that rounding can explain."""
+    condition = result["geometry"]["condition"]
+    return tolerances.RUN if condition is None else max(tolerances.RUN, tolerances.one_step(condition, 1.0))
+
+
+def _agreement(result: Result) -> Finding:
+    allowance = _allowance(result)
+    measured = [
+        (difference[part], NAMES[way], part)
+        for way, difference in result["agreement"].items()
+        for part in ("residuals", "predictions", "unseen")
+        if difference[part] is not None
+    ]
+    worst, way, part = max(measured)
+    alone = [difference["stopped"] for difference in result["agreement"].values() if difference["stopped"]]
+    verdict: Verdict = "holds" if worst <= allowance and not alone else "fails"
+    what = "predictions on unseen rows" if part == "unseen" else part
+    reason = (
+        f"over {COMPARED} iterations the largest relative difference is {worst:.1e} ({what}, {way} against "
+        f"{NAMES[result['base']]})"
+    )
+    if alone:
+        reason += f"; one way broke down and another did not ({alone[0]})"
+    return Finding("data.agreement", verdict, worst, None, f"<= {allowance:.1e}", _domain(result), reason)
+
+
+def _ratios(residuals: Sequence[float | None]) -> list[float | None]:
+    """Residual over the one before, for every iteration."""
+    return [after / before if before and after is not None else None for before, after in pairwise(residuals)]
+
+
+def _halving(result: Result) -> Finding:
+    run = result["runs"]["tree"]
+    residuals = run["residuals"]
+    start = residuals[0]
+    # Below the target only rounding is left, which need not shrink.
+    judged = [
+        (t, ratio)
+        for t, ratio in enumerate(_ratios(residuals), 1)
+        if residuals[t - 1] and residuals[t - 1] > DONE * start
+    ]
+    finite = [ratio for _, ratio in judged if ratio is not None]
+    worst = max(finite, default=None)
+    slow = [t for t, ratio in judged if ratio is None or ratio > 0.5]
+    verdict: Verdict = "holds"
+    reason = f"all {len(judged)} iterations halve the residual; the slowest leaves {worst or 0:.3g} of it"
+    ends = f"{(residuals[-1] or 0.0) / (start or 1.0):.1e} of the start"
+    recomputed = result["recomputed"]
+    if recomputed is not None and abs(recomputed - residuals[-1]) > _allowance(result) * start:
+        verdict = "invalid"
+        reason = f"the last residual was reported as {residuals[-1]:.3e} but is {recomputed:.3e}"
+    elif run["stopped"]:
+        verdict, reason = "fails", run["stopped"]
+    elif slow:
+        verdict = "fails"
+        reason = (
+            f"{len(slow)} of {len(judged)} iterations do not halve the residual, iteration {slow[0]} first; "
+        )
+        reason += f"it ends at {ends}"
+    elif residuals[-1] > DONE * start or not judged:
+        verdict = "undecided"
+        reason = f"all {len(judged)} iterations halve the residual, but it ends at {ends}"
+    margin = f"worst ratio <= 0.5 until {DONE:g} of the start"
+    return Finding("data.halving", verdict, worst, None, margin, _domain(result), reason)
+
+
+def _width_is_met(result: Result) -> bool:
+    asked = result["geometry"]["theorem_width"]
+    return asked is not None and asked <= result["width"]
+
+
+def _assumptions(result: Result) -> Finding:
+    asked, used = result["geometry"]["theorem_width"], result["width"]
+    margin = "asked / used <= 1" if _width_is_met(result) else "asked / used > 1"
+    if asked is None:
+        reason = "lambda_min(K) is zero to working precision, so no finite width is enough"
+        return Finding("data.assumptions", "holds", None, None, margin, _domain(result), reason)
+    reason = f"the theorem asks for a width of {asked:.2g}; {used} was used"
+    return Finding("data.assumptions", "holds", asked / used, None, margin, _domain(result), reason)
+
+
+def _cost(result: Result) -> Finding:
+    work = {way: [sum(counts.values()) for counts in run["counts"]] for way, run in result["runs"].items()}
+    margin = "costliest tree iteration / cheapest dense one < 1"
+    if not (work["tree"] and work["dense"]):
+        reason = "the run broke down and left no complete record of its work"
+        return Finding("data.cost", "undecided", None, None, margin, _domain(result), reason)
+    ratio = max(work["tree"]) / min(work["dense"])
+    reason = f"at most {max(work['tree']):.3g} operations an iteration by the trees, "
+    reason += f"at least {min(work['dense']):.3g} densely"
+    if result["seconds"]["tree"]["iteration"]:
+        tree, dense, compacted = (median(result["seconds"][way]["iteration"]) for way in TIMED)
+        reason += f"; in time (not judged) {1e3 * tree:.3g} ms against {1e3 * dense:.3g} ms, "
+        reason += f"and {1e3 * compacted:.3g} ms compacted"
+    return Finding(
+        "data.cost", "holds" if ratio < 1 else "fails", ratio, None, margin, _domain(result), reason
+    )
+
+
+def describe(result: Result, findings: Sequence[Finding]) -> str:
+    """Write the text that a user reads in the terminal.
+
+    Parameters
+    ----------
+    result : dict
+        From `measure`.
+    findings : sequence of Finding
+        From `decide`.
+
+    Returns
+    -------
+    str
+        Lines without a final line break.
+    """
+    blocks = [
+        _describe_data(result),
+        _describe_residuals(result),
+        _describe_agreement(result),
+        _describe_cost(result),
+    ]
+    verdicts = ["In plain words"]
+    for claim, finding in zip(claims(result), findings, strict=True):
+        verdicts += [f"  {finding.verdict:<9}  {claim.statement}", f"  {'':<9}  {finding.reason}."]
+    return "\n\n".join("\n".join(block) for block in [*blocks, verdicts])
+
+
+def _describe_data(result: Result) -> list[str]:
+    geometry = result["geometry"]
+    width = geometry["theorem_width"]
+    separation, (first, second) = geometry["separation"], geometry["closest"]
+    closest = (
+        "one row only"
+        if separation is None
+        else f"{separation:.4g}  ({result['unit']}s {first} and {second})"
+    )
+    return [
+        f"{result['name']}: n = {result['n']} rows, d = {result['d']} features, {result['unseen']} unseen",
+        *(f"  - {step}" for step in result["steps"]),
+        f"  width m             {result['width']}  (alpha {result['alpha']:g}, shift {result['shift']:.4f})",
+        f"  fired per row       {geometry['fired']:.1f} of {result['width']} neurons",
+        f"  separation delta    {closest}",
+        f"  lambda_min(K)       {geometry['lambda_kernel']:.4g}  (kernel: the limit of G)",
+        f"  lambda_min(G)       {geometry['lambda_gram']:.4g}  (at the start)",
+        f"  width asked for     {_shown(width, '.3g')}  (Theorem 5.1 with constant 1)",
+    ]
+
+
+def _describe_residuals(result: Result) -> list[str]:
+    lines = ["Residuals        trees   ratio     all neurons   ratio"]
+    columns = [(run["residuals"], [None, *_ratios(run["residuals"])]) for run in result["runs"].values()]
+    for t in range(max(len(residuals) for residuals, _ in columns)):
+        cells = ""
+        for residuals, ratios in columns:
+            shown = (
+                (_shown(residuals[t], ".6e"), _shown(ratios[t], ".2g")) if t < len(residuals) else ("", "")
+            )
+            cells += f"{shown[0]:>16}{shown[1]:>8}"
+        lines.append(f"  {t:>4}{cells}".rstrip())
+    lines += [f"  {NAMES[way]}: {run['stopped']}" for way, run in result["runs"].items() if run["stopped"]]
+    return lines
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _describe_agreement(result: Result) -> list[str]:
+    lines = [f"Relative difference to {NAMES[result['base']]} over {COMPARED} iterations"]
+    lines.append(f"  {'':<24}{'residuals':>12}{'predictions':>13}{'unseen rows':>13}")
+    for way, difference in result["agreement"].items():
+        cells = [_shown(difference[part], ".1e") for part in ("residuals", "predictions", "unseen")]
+        lines.append(f"  {NAMES[way]:<24}{cells[0]:>12}{cells[1]:>13}{cells[2]:>13}")
+    if result["base"] != "reference":
+        lines.append(f"  (the reference is run when n m d <= {REFERENCE_LIMIT:.0e}; lower --rows or --width)")
+    return lines
+
+
+def _describe_cost(result: Result) -> list[str]:
+    lines = ["Operations counted in the costliest iteration"]
+    for way, run in result["runs"].items():
+        if run["counts"]:
+            counts = max(run["counts"], key=lambda counts: sum(counts.values()))
+            phases = ", ".join(f"{phase} {work:.3g}" for phase, work in counts.items())
+            lines.append(f"  {NAMES[way]:<14}{sum(counts.values()):>10.3g}  ({phases})")
+    if not result["seconds"]["tree"]["iteration"]:
+        return lines
+    rounds = len(result["seconds"]["tree"]["iteration"])
+    lines.append(f"Time in milliseconds, median of {rounds} interleaved runs of {COMPARED} iterations")
+    for way in TIMED:
+        taken = result["seconds"][way]
+        lines.append(
+            f"  {NAMES[way]:<14}{1e3 * median(taken['prepare']):>10.3g} preparation"
+            f"{1e3 * median(taken['iteration']):>10.3g} an iteration"
+        )
+    return lines
+
+
+def plot(figure: Figure, result: Result) -> None:
+    """Draw the residual after each iteration, both ways, beside the line of halving.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        Drawn on.
+    result : dict
+        From `measure`.
+    """
+    axes = figure.subplots()
+    start = result["runs"]["tree"]["residuals"][0] or 1.0
+    longest = 0
+    for (way, run), line in zip(result["runs"].items(), ("-", "--"), strict=True):
+        # A residual of 0 has no logarithm, and one that is not finite is None.
+        points = [(t, residual / start) for t, residual in enumerate(run["residuals"]) if residual]
+        longest = max(longest, len(points) - 1)
+        axes.plot([t for t, _ in points], [ratio for _, ratio in points], line, label=NAMES[way])
+    times = np.arange(longest + 1)
+    plots.law(axes, times, np.maximum(0.5**times, DONE), "halved each time", line=":")
+    axes.set_yscale("log")
+    axes.set_xlabel("iteration")
+    axes.set_ylabel("residual / residual at the start")
+    axes.set_title(f"{result['name']}: n = {result['n']}, d = {result['d']}, m = {result['width']}")
+    axes.legend()

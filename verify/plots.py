@@ -1,0 +1,202 @@
+"""Common look of the plots, and how a figure becomes part of a page.
+
+Experiments draw on a `matplotlib.figure.Figure` that they are given; there is no pyplot and no current
+figure. What is drawn without naming colours follows `STYLE`. The page shows the same figure on light and on
+dark ground: on the way to SVG each colour named here becomes a variable of the page's style sheet, with the
+light one as its default.
+
+The series' colours follow Okabe and Ito's, which colour-blind readers can tell apart, darkened for white
+ground. Matplotlib's own first six colours are shown as these.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cycler import cycler
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+INK = "#1b1f24"
+"""Text, axes and everything that is not a series."""
+MUTED = "#7a8088"
+"""Laws and margins to compare with; readable on light and dark ground."""
+GRID = "#d9dde2"
+SERIES = ("#0868ac", "#c44e00", "#00846b", "#a8457f", "#8a6d00", "#3d8fc4")
+MATPLOTLIB = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b")
+
+VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", "#000000": "ink", "#ffffff": "paper"}
+for colours in (SERIES, MATPLOTLIB):
+    VARIABLES |= {colour: f"series-{number}" for number, colour in enumerate(colours, start=1)}
+"""Colour to name of the page's variable; black and white stand for ink and paper."""
+
+STYLE: dict[str, Any] = {
+    "figure.facecolor": "none",
+    "figure.constrained_layout.use": True,
+    "savefig.facecolor": "none",
+    "axes.facecolor": "none",
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.titlesize": "medium",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.prop_cycle": cycler(color=SERIES),
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4.5,
+    "legend.frameon": False,
+    "legend.fontsize": "small",
+    "font.size": 9.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "verify",
+}
+
+SIZE = (7.2, 3.6)
+"""Inches; an experiment may enlarge its figure with ``figure.set_size_inches``."""
+
+
+def new_figure() -> Figure:
+    """Make an empty figure. Make it, draw on it and save it inside ``matplotlib.style.context(STYLE)``."""
+    return Figure(figsize=SIZE)
+
+
+def log_log(axes: Axes, *, x: str, y: str, title: str = "", base: int = 2) -> None:
+    """Make both axes logarithmic and label them.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where.
+    x, y : str
+        Labels, with units.
+    title : str
+        What the picture shows.
+    base : int
+        Of the x axis; widths are powers of 2.
+    """
+    axes.set_xscale("log", base=base)
+    axes.set_yscale("log")
+    axes.set(xlabel=x, ylabel=y, title=title)
+
+
+def law(axes: Axes, x: ArrayLike, y: ArrayLike, label: str, *, line: str = "--") -> None:
+    """Draw what theory predicts: a muted line without markers, so that it is not taken for a measurement.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where.
+    x, y : array_like (k,)
+        The curve.
+    label : str
+        For the legend.
+    line : str
+        Matplotlib's line style; use another for a second law.
+    """
+    axes.plot(x, y, color=MUTED, linestyle=line, marker="", label=label, zorder=1.5)
+
+
+def interval_bars(
+    axes: Axes,
+    labels: Sequence[str],
+    intervals: Sequence[tuple[float, float, float]],
+    *,
+    margin: tuple[float | None, float | None] = (None, None),
+    x: str = "",
+) -> None:
+    """Draw intervals one below the other, with the margin that they must stay inside.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where.
+    labels : sequence of str
+        One per interval.
+    intervals : sequence of (estimate, low, high)
+        Finite numbers.
+    margin : tuple of two floats
+        Its ends; None for an open end.
+    x : str
+        What the numbers are.
+    """
+    heights = range(len(labels))
+    for height, (estimate, low, high) in zip(heights, intervals, strict=True):
+        axes.plot([low, high], [height, height], color=SERIES[0], marker="|", linewidth=2)
+        axes.plot([estimate], [height], color=SERIES[0], marker="o")
+    for end in margin:
+        if end is not None:
+            axes.axvline(end, color=MUTED, linestyle="--", zorder=1.5)
+    axes.set_yticks(heights, labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_xlabel(x)
+    axes.grid(visible=False, axis="y")
+
+
+def to_svg(figure: Figure, name: str, description: str) -> str:
+    """Turn a figure into an SVG element for a page: the same bytes each time, no two plots sharing a name.
+
+    Parameters
+    ----------
+    figure : Figure
+        What to show. Call this inside ``matplotlib.style.context(STYLE)``.
+    name : str
+        Letters, digits, hyphens; different for each figure of a page.
+    description : str
+        Read out in place of the picture.
+
+    Returns
+    -------
+    str
+        One ``<svg>`` element without scripts, links to elsewhere, date or version.
+    """
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg")
+    svg = stream.getvalue()
+    svg = svg[svg.index("<svg") :].strip()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
+    svg = re.sub(r'("|: ?)(#[0-9a-f]{6})\b', _variable, svg)
+    label = description.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+
+
+def _variable(match: re.Match[str]) -> str:
+    """Replace one of our colours by the page's variable; leave others alone."""
+    before, colour = match.groups()
+    # A variable works in a style, not in an attribute such as fill="#000000".
+    known = VARIABLES.get(colour) if before != '"' else None
+    return f"{before}var(--{known}, {colour})" if known else match.group()
+
+
+def render(draw: Callable[[Figure], None], name: str, description: str) -> str:
+    """Draw on a new figure in the common style and return it as an SVG element.
+
+    Parameters
+    ----------
+    draw : callable
+        ``draw(figure)``.
+    name, description : str
+        See `to_svg`.
+
+    Returns
+    -------
+    str
+    """
+    # Reset first: the reader's own matplotlibrc must not change the report's bytes.
+    with style.context(STYLE, after_reset=True):
+        figure = new_figure()
+        draw(figure)
+        return to_svg(figure, name, description)
