@@ -36,7 +36,7 @@ from fast.jacobian import FiredJacobian
 from fast.regression import ACCURACY, solve_cholesky, solve_sketched
 from fast.sketch import default_size, sketch_jacobian, sketch_jacobian_work
 from fast.threshold_search import ThresholdForest
-from fast.two_layer import Coefficients, FiredPairs, ImplicitNetwork, predict_from_fired
+from fast.two_layer import Coefficients, FiredPairs, ImplicitNetwork, predict_from_fired, score_blocks
 from reference.notation import (
     FloatArray,
     InputError,
@@ -170,7 +170,8 @@ class TreeRun:
         if solver == "sketch":
             self.draw = draw_tensor_sketch(default_size(n), m, d, rng=check_generator(rng))
         self.inner_products = self.X @ self.X.T
-        self.forest = ThresholdForest.build(self.X @ self.initial.weights.T)
+        # Only this line and the trained network's own methods read the weights; no iteration does.
+        self.forest = ThresholdForest.build_from_blocks(n, m, score_blocks(self.initial.weights, self.X))
         self.coefficients = Coefficients(m, n)
         self.counts: list[Counts] = []
         self.preparation_counts = {

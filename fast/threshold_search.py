@@ -26,6 +26,8 @@ Departures from the paper
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -86,10 +88,39 @@ class ThresholdForest:
             NaN or infinite scores, wrong number of dimensions, no scores.
         """
         leaves = as_float_array("scores", scores, 2)
-        levels = [_grouped(leaves)]
+        n, width = leaves.shape
+        return cls.build_from_blocks(n, width, [leaves])
+
+    @classmethod
+    def build_from_blocks(cls, n: int, width: int, blocks: Iterable[FloatArray]) -> ThresholdForest:
+        """Build the forest from scores that come block by block, so that they are never held twice.
+
+        Parameters
+        ----------
+        n, width : int
+            Data points and neurons in all.
+        blocks : iterable of ndarray (n, rows)
+            Scores of neurons 0, 1, ... in order, ``width`` in all; copied.
+
+        Returns
+        -------
+        ThresholdForest
+
+        Raises
+        ------
+        InputError
+            NaN or infinite scores.
+        """
+        levels = [_room_for(n, width)]
+        leaves, start = levels[0].reshape(n, -1), 0
+        for block in blocks:
+            leaves[:, start : start + block.shape[1]] = as_float_array("scores", block, 2)
+            start += block.shape[1]
         while levels[-1].shape[1] > 1:
-            levels.append(_grouped(_maximum_of_children(levels[-1])))
-        return cls(levels, leaves.shape[1])
+            children = levels[-1]
+            levels.append(_room_for(n, children.shape[1]))
+            levels[-1].reshape(n, -1)[:, : children.shape[1]] = _maximum_of_children(children)
+        return cls(levels, width)
 
     def query(self, threshold: float) -> tuple[IntArray, IntArray]:
         """Find every pair (data point, neuron) with a score of at least ``threshold``.
@@ -227,14 +258,11 @@ def _matters(old: FloatArray, new: FloatArray, parent: FloatArray) -> BoolArray:
     return matters
 
 
-def _grouped(level: FloatArray) -> FloatArray:
-    """Copy a level (n, nodes) to (n, parents, 16), minus infinity in the places that are left over."""
-    n, nodes = level.shape
-    parents = -(-nodes // FAN_OUT)
-    grouped = np.empty((n, parents * FAN_OUT))
-    grouped[:, :nodes] = level
-    grouped[:, nodes:] = -np.inf
-    return grouped.reshape(n, parents, FAN_OUT)
+def _room_for(n: int, nodes: int) -> FloatArray:
+    """Make room for a level (n, nodes), grouped by parent; minus infinity in the places that are left over."""
+    level = np.empty((n, -(-nodes // FAN_OUT) * FAN_OUT))
+    level[:, nodes:] = -np.inf
+    return level.reshape(n, -1, FAN_OUT)
 
 
 def _maximum_of_children(children: FloatArray) -> FloatArray:

@@ -12,6 +12,7 @@ A neuron that never fired has ``c_r = 0``: it has no row in ``c``, and its weigh
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,25 @@ class FiredPairs:
     def per_point(self) -> IntArray:
         """Count the neurons that fire on each data point: (n,)."""
         return np.bincount(self.data_index, minlength=self.n)
+
+
+def score_blocks(weights: FloatArray, X: FloatArray) -> Iterator[FloatArray]:
+    """Yield the scores (n, rows) of block after block of neurons; each block stays in cache.
+
+    Parameters
+    ----------
+    weights : ndarray (m, d)
+        ``W``.
+    X : ndarray (n, d)
+        Data points.
+
+    Yields
+    ------
+    ndarray (n, rows)
+    """
+    rows = max(1, BLOCK_ENTRIES // len(X))
+    for start in range(0, len(weights), rows):
+        yield X @ weights[start : start + rows].T
 
 
 def fired_pairs(weights: FloatArray, X: FloatArray, shift: float) -> tuple[FiredPairs, FloatArray]:

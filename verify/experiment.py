@@ -132,8 +132,8 @@ class CodeUnderTest:
         Draws a network; see `reference.two_layer.initialize`.
     reference_train, train, train_dense, train_compacted, train_gradient_descent : callable
         Training loops; see `reference.gauss_newton`, `fast.gauss_newton` and `fast.baselines`.
-    start : callable
-        The fast loop prepared but not yet iterating; see `fast.gauss_newton.TreeRun`.
+    start, start_dense : callable
+        The loops prepared but not yet iterating; see `fast.gauss_newton.TreeRun` and `fast.baselines.DenseRun`.
     forest : type
         See `fast.threshold_search.ThresholdForest`.
     gram, shifted_ntk : callable
@@ -148,6 +148,7 @@ class CodeUnderTest:
     start: Callable[..., Any] = fast.gauss_newton.TreeRun
     train_dense: Callable[..., Any] = fast.baselines.train_dense
     train_compacted: Callable[..., Any] = fast.baselines.train_compacted
+    start_dense: Callable[..., Any] = fast.baselines.DenseRun
     train_gradient_descent: Callable[..., Any] = fast.baselines.train_gradient_descent
     forest: type[fast.threshold_search.ThresholdForest] = fast.threshold_search.ThresholdForest
     gram: Callable[..., Any] = fast.gram.gram

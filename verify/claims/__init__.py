@@ -12,6 +12,7 @@ from verify.claims import (
     search,
     sparsity,
     stability,
+    time,
 )
 from verify.experiment import Experiment
 
@@ -25,5 +26,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     search.EXPERIMENT,
     convergence.EXPERIMENT,
     cost.EXPERIMENT,
+    time.EXPERIMENT,
 )
 """All experiments, in the order of the report."""

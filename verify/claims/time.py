@@ -1,0 +1,293 @@
+"""Claim: where the tree path is faster by the clock, where it is not, and from which width on.
+
+What is asked. The tree path, the dense loop and the compacted loop (`fast.baselines`) train the same network on the
+same data in one process with one BLAS thread. After one iteration to warm up, each takes one iteration, in random
+order, round after round; a *paired ratio* is the time of the tree path over that of its opponent in the same round. One
+number per seed (the median over rounds), intervals over seeds. A second compacted loop runs along as a control: the
+ratio of the two identical loops must be 1, or no clock reading here is evidence and every claim is invalid.
+
+1. ``dense``      At alpha = 0.5 and the largest width, does an iteration take at most half the time of a dense one?
+2. ``growth``     Does its time grow with the width more slowly? Difference of the exponents below 0.
+3. ``crossover``  Is there a width among those measured at which it overtakes the dense loop at alpha = 0.5? Which one?
+4. ``paper``      At the paper's alpha = 0.24: the dense loop is *not* overtaken at any width measured.
+5. ``compacted``  The compacted loop is *not* overtaken at any width measured, at either alpha.
+6. ``start``      Start included, five iterations at alpha = 0.5 and the largest width: the whole run takes *no less*
+   than the compacted one's.
+
+Claims 4 to 6 are negative findings, stated as such: a threshold query costs what the fired pairs cost, but updating all
+``n`` trees for every neuron that moves costs ``n`` times as much, and the compacted loop needs no trees.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reference.two_layer import shift_for
+from verify import problems
+from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result, Verdict
+from verify.statistics import Interval, decide_above, decide_below, make_finding, slope, t_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+N, D = 32, 32
+ALPHAS = (0.24, 0.5)
+SPARSE = 0.5
+EXPONENTS, EXPONENTS_THOROUGH = (12, 14, 16, 18), (12, 14, 16, 18, 20)
+SEEDS = 5
+ROUNDS = 6
+RUN = 5
+"""Iterations of a whole run; on random inputs little but rounding is left of the residual then."""
+CONTROL_MARGIN = 0.1
+"""The identical pair's log ratio may be this far from 0, in the mean over all cells."""
+DENSE_MARGIN = 0.5
+
+OURS = "ours; [A] has no experiment"
+CLAIMS = (
+    Claim(
+        "time.dense",
+        "At alpha = 0.5 and the largest width measured, an iteration of the tree path takes at most half the time "
+        "of a dense one.",
+        OURS,
+    ),
+    Claim("time.growth", "At alpha = 0.5 its time grows with the width more slowly than the dense loop's.", OURS),
+    Claim(
+        "time.crossover",
+        "At alpha = 0.5 it overtakes the dense loop at one of the widths measured; the estimate is log2 of the width.",
+        OURS,
+    ),
+    Claim("time.paper", "At alpha = 0.24 it does not overtake the dense loop at any width measured.", OURS),
+    Claim("time.compacted", "It does not overtake the compacted loop at any width measured, at either alpha.", OURS),
+    Claim(
+        "time.start",
+        "Start included, five iterations of it at alpha = 0.5 and the largest width take no less time than five of the "
+        "compacted loop.",
+        OURS,
+    ),
+)
+
+Runs = Sequence[tuple[Inputs, Result]]
+
+
+def cells(profile: Profile) -> list[Inputs]:
+    """List the widths and sparsity exponents, each for every seed."""
+    exponents = EXPONENTS_THOROUGH if profile.thorough else EXPONENTS
+    return [
+        {"alpha": alpha, "exponent": exponent, "seed": seed}
+        for alpha in ALPHAS
+        for exponent in exponents
+        for seed in range(SEEDS)
+    ]
+
+
+def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Result:
+    """Time the start of every loop, then interleaved iterations; seconds."""
+    width = 1 << inputs["exponent"]
+    problem = problems.make("random", N, D, rng)
+    network = code.initialize(width, D, shift=shift_for(width, inputs["alpha"]), rng=rng)
+    starts: dict[str, Callable[[], Any]] = {
+        "tree": lambda: code.start(network, problem.X, problem.y),
+        "dense": lambda: code.start_dense(network, problem.X, problem.y),
+        "compacted": lambda: code.start_dense(network, problem.X, problem.y, compact=True),
+        "control": lambda: code.start_dense(network, problem.X, problem.y, compact=True),
+    }
+    start_seconds, runs = {}, {}
+    for name, start in starts.items():
+        before = time.perf_counter()
+        runs[name] = start()
+        start_seconds[name] = time.perf_counter() - before
+        runs[name].iterate()
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    names = list(runs)
+    for _ in range(ROUNDS):
+        # A loop that follows its twin finds a warm cache; in random order no loop always does.
+        for name in rng.permutation(names):
+            before = time.perf_counter()
+            runs[name].iterate()
+            seconds[name].append(time.perf_counter() - before)
+    return {"start": start_seconds, "iteration": seconds}
+
+
+def log_ratio(result: Result, opponent: str, runner: str = "tree") -> float:
+    """Return the log of the median paired ratio of two loops in one cell."""
+    pairs = zip(result["iteration"][runner], result["iteration"][opponent], strict=True)
+    return math.log(float(np.median([mine / theirs for mine, theirs in pairs])))
+
+
+def run_seconds(result: Result, name: str) -> float:
+    """Return the time of a whole run, start included."""
+    return float(result["start"][name] + RUN * np.median(result["iteration"][name]))
+
+
+def decide(results: Runs) -> list[Finding]:
+    """Check the control; then decide from paired ratios, one number per seed."""
+    largest = max(inputs["exponent"] for inputs, _ in results)
+    control = t_interval(
+        [
+            float(np.mean([log_ratio(r, "compacted", "control") for i, r in results if i["seed"] == seed]))
+            for seed in sorted({inputs["seed"] for inputs, _ in results})
+        ]
+    )
+    domain = (
+        f"n={N}, d={D}, m=2^{EXPONENTS[0]}..2^{largest}, random inputs, {SEEDS} seeds, {ROUNDS} interleaved rounds, "
+        f"one BLAS thread; identical pair {math.exp(control.low):.2f} to {math.exp(control.high):.2f}"
+    )
+    if control.low > CONTROL_MARGIN or control.high < -CONTROL_MARGIN:
+        reason = "The control failed: two identical loops differ, so the clock is no evidence on this machine now."
+        return [Finding(claim.id, "invalid", None, None, "identical pair at 1", domain, reason) for claim in CLAIMS]
+    return [
+        _find_dense(results, largest, domain),
+        _find_growth(results, domain),
+        _find_crossover(results, domain),
+        _find_not_overtaken("paper", "dense", [0.24], results, domain),
+        _find_not_overtaken("compacted", "compacted", list(ALPHAS), results, domain),
+        _find_start(results, largest, domain),
+    ]
+
+
+def _ratios(results: Runs, alpha: float, exponent: int, opponent: str) -> Interval:
+    values = [log_ratio(r, opponent) for i, r in results if i["alpha"] == alpha and i["exponent"] == exponent]
+    return _exponential(t_interval(values))
+
+
+def _exponential(interval: Interval) -> Interval:
+    return Interval(math.exp(interval.estimate), math.exp(interval.low), math.exp(interval.high))
+
+
+def _find_dense(results: Runs, largest: int, domain: str) -> Finding:
+    interval = _ratios(results, SPARSE, largest, "dense")
+    return make_finding(
+        "time.dense",
+        interval,
+        decide_below(interval, DENSE_MARGIN),
+        margin=f"<= {DENSE_MARGIN} (time over dense time)",
+        domain=domain,
+        reason=f"Paired ratio of one iteration at m=2^{largest}, t-interval over seeds.",
+    )
+
+
+def _find_growth(results: Runs, domain: str) -> Finding:
+    slopes = []
+    for seed in sorted({inputs["seed"] for inputs, _ in results}):
+        own = [(i["exponent"], r) for i, r in results if i["seed"] == seed and i["alpha"] == SPARSE]
+        slopes.append(slope([e * math.log(2) for e, _ in own], [log_ratio(r, "dense") for _, r in own])[0])
+    interval = t_interval(slopes)
+    return make_finding(
+        "time.growth",
+        interval,
+        decide_below(interval, 0.0),
+        margin="< 0 (difference of exponents in m)",
+        domain=domain,
+        reason="Slope of log paired ratio against log m, t-interval over seeds.",
+    )
+
+
+def _find_crossover(results: Runs, domain: str) -> Finding:
+    crossings = []
+    for seed in sorted({inputs["seed"] for inputs, _ in results}):
+        own = [(i["exponent"], log_ratio(r, "dense")) for i, r in results if i["seed"] == seed and i["alpha"] == SPARSE]
+        crossings.append(crossing(own))
+    missing = sum(width is None for width in crossings)
+    found = [width for width in crossings if width is not None]
+    if len(found) < 2 or missing:
+        verdict: Verdict = "undecided" if found else "fails"
+        reason = f"In {missing} of {len(crossings)} seeds the dense loop stays ahead at every width."
+        return make_finding(
+            "time.crossover", None, verdict, margin="exists for every seed", domain=domain, reason=reason
+        )
+    interval = t_interval(found)
+    return make_finding(
+        "time.crossover",
+        interval,
+        "holds",
+        margin="exists for every seed",
+        domain=domain,
+        reason=f"The paired ratio passes 1 near m=2^{interval.estimate:.1f}; linear interpolation in the logs.",
+    )
+
+
+def crossing(points: list[tuple[int, float]]) -> float | None:
+    """Find where the log ratio falls below 0 for good, in log2 of the width; None if it does not.
+
+    Examples
+    --------
+    >>> crossing([(12, 1.0), (14, -1.0), (16, -2.0)])
+    13.0
+    """
+    ordered = sorted(points)
+    if ordered[-1][1] >= 0:
+        return None
+    above = [index for index, (_, ratio) in enumerate(ordered) if ratio >= 0]
+    if not above:
+        return float(ordered[0][0])
+    (left, high), (right, low) = ordered[above[-1]], ordered[above[-1] + 1]
+    return left + (right - left) * high / (high - low)
+
+
+def _find_not_overtaken(name: str, opponent: str, alphas: list[float], results: Runs, domain: str) -> Finding:
+    exponents = sorted({inputs["exponent"] for inputs, _ in results})
+    ratios = {(alpha, e): _ratios(results, alpha, e, opponent) for alpha in alphas for e in exponents}
+    (alpha, exponent), interval = min(ratios.items(), key=lambda item: item[1].estimate)
+    return make_finding(
+        f"time.{name}",
+        interval,
+        decide_above(interval, 1.0),
+        margin=f">= 1 (time over {opponent} time)",
+        domain=domain,
+        reason=f"Smallest mean ratio over the widths: at alpha={alpha}, m=2^{exponent}; t-interval over seeds.",
+    )
+
+
+def _find_start(results: Runs, largest: int, domain: str) -> Finding:
+    interval = _exponential(
+        t_interval(
+            [
+                math.log(run_seconds(r, "tree") / run_seconds(r, "compacted"))
+                for i, r in results
+                if i["alpha"] == SPARSE and i["exponent"] == largest
+            ]
+        )
+    )
+    return make_finding(
+        "time.start",
+        interval,
+        decide_above(interval, 1.0),
+        margin=">= 1 (time over compacted time)",
+        domain=domain,
+        reason=f"Start and five iterations at m=2^{largest}, t-interval over seeds.",
+    )
+
+
+def plot(figure: Figure, results: Runs) -> None:
+    """Draw the paired ratios to both opponents against the width."""
+    axes = figure.subplots(1, 2, sharey=True)
+    exponents = sorted({inputs["exponent"] for inputs, _ in results})
+    for place, alpha in zip(axes, ALPHAS, strict=True):
+        for opponent, marker in (("dense", "o"), ("compacted", "s")):
+            intervals = [_ratios(results, alpha, e, opponent) for e in exponents]
+            middle = np.array([interval.estimate for interval in intervals])
+            ends = np.array([[i.estimate - i.low, i.high - i.estimate] for i in intervals]).T
+            place.errorbar([2**e for e in exponents], middle, ends, marker=marker, capsize=3, label=f"over {opponent}")
+        place.axhline(1, linestyle="--", color="black", linewidth=0.8)
+        place.set_xscale("log", base=2)
+        place.set_yscale("log")
+        place.set(title=f"alpha = {alpha}", xlabel="width m")
+        place.legend(frameon=False)
+    axes[0].set_ylabel("time of an iteration, tree path / opponent")
+
+
+EXPERIMENT = Experiment(
+    name="time",
+    title="Time of an iteration by the clock",
+    claims=CLAIMS,
+    cells=cells,
+    measure=measure,
+    decide=decide,
+    plot=plot,
+    timed=True,
+)
