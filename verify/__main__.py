@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from reference.notation import InputError
-from verify import data, report, seeds
+from verify import loading, report, seeds
 from verify.cells import write_atomically
 from verify.experiment import CodeUnderTest, Experiment, Profile
 from verify.run import Decision, Interrupted, Run, run
@@ -315,8 +315,8 @@ def measure_own_data(options: argparse.Namespace) -> Decision:
     from verify import own_data
 
     rng = seeds.generator(options.seed, OWN_DATA)
-    prepared = data.prepare(
-        data.load(options.data, target=options.target),
+    prepared = loading.prepare(
+        loading.load(options.data, target=options.target),
         rows=options.rows,
         centre=options.centre,
         scale=options.scale,

@@ -45,8 +45,8 @@ from reference.shifted_ntk import theorem_width
 from reference.trace import Trace
 from reference.two_layer import TwoLayerNetwork, activation_pattern, shift_for
 from verify import plots, tolerances
-from verify.data import Prepared
 from verify.experiment import Claim, CodeUnderTest, Finding, Result, Verdict
+from verify.loading import Prepared
 from verify.seeds import generator
 
 DEFAULT_WIDTH = 2**12
@@ -102,7 +102,7 @@ def run(
     Parameters
     ----------
     prepared : Prepared
-        From `verify.data.prepare`.
+        From `verify.loading.prepare`.
     width : int, optional
         ``m``; `DEFAULT_WIDTH` when not given.
     alpha : float

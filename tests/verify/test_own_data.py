@@ -13,22 +13,22 @@ from matplotlib.figure import Figure
 import fast.gauss_newton
 from reference.notation import DivergenceError, InputError, NothingFiresError, SingularGramError
 from reference.trace import Trace
-from verify import data, own_data
+from verify import loading, own_data
 from verify.experiment import CodeUnderTest, Finding, Result
 from verify.problems import make
 
 CODE = CodeUnderTest()
 
 
-def prepared(*, family: str = "random", n: int = 24, d: int = 8, held_out: int = 6) -> data.Prepared:
+def prepared(*, family: str = "random", n: int = 24, d: int = 8, held_out: int = 6) -> loading.Prepared:
     problem = make(family, n, d, np.random.default_rng(1))
     steps = ("made by hand",)
     places = np.arange(2, n + 2)
-    return data.Prepared(problem.X, problem.y, problem.unseen[:held_out], "made.csv", places, "line", steps)
+    return loading.Prepared(problem.X, problem.y, problem.unseen[:held_out], "made.csv", places, "line", steps)
 
 
 def run(
-    given: data.Prepared | None = None, *, code: CodeUnderTest = CODE, width: int = 2048, **options: object
+    given: loading.Prepared | None = None, *, code: CodeUnderTest = CODE, width: int = 2048, **options: object
 ) -> tuple[str, dict[str, Finding], Result]:
     given = prepared() if given is None else given
     text, findings, result = own_data.run(given, width=width, code=code, **options)
@@ -275,9 +275,9 @@ def test_a_singular_start_is_refused() -> None:
 
 
 def test_digits_centred_halve_and_raw_do_not() -> None:
-    table = data.load("digits")
+    table = loading.load("digits")
     for centre, verdict in ((True, "holds"), (False, "fails")):
-        given = data.prepare(table, rows=60, centre=centre, rng=np.random.default_rng(0))
+        given = loading.prepare(table, rows=60, centre=centre, rng=np.random.default_rng(0))
         findings = {finding.claim: finding for finding in own_data.run(given, width=2048, code=CODE)[1]}
         assert findings["data.halving"].verdict == verdict
         assert findings["data.agreement"].verdict == "holds"

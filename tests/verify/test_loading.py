@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference.notation import InputError, check_data
-from verify.data import DEFAULT_ROWS, DIGITS_ROWS, Table, load, prepare
+from verify.loading import DEFAULT_ROWS, DIGITS_ROWS, Table, load, prepare
 
 
 def table(X: object, y: object | None = None) -> Table:

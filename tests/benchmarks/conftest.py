@@ -1,0 +1,97 @@
+"""One problem for all benchmarks, and the facts that are stored with every time.
+
+The width is part of every test's name, so that pytest-benchmark never compares times of two widths.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from fast.jacobian import FiredJacobian
+from fast.two_layer import fired_pairs
+from reference.two_layer import TwoLayerNetwork, initialize, shift_for
+from verify.problems import Problem, make
+from verify.seeds import generator
+
+N, D, ALPHA = 64, 32, 0.24
+SMALL_WIDTH = 512
+FEWEST = 1024
+"""Neurons below which some data point fires too few of them for a Gauss-Newton step."""
+
+Record = Callable[..., None]
+
+
+def chosen_width() -> int:
+    """Return the width set by the environment variable BENCHMARK_WIDTH."""
+    text = os.environ.get("BENCHMARK_WIDTH", "8192")
+    if not text.isdecimal() or int(text) < FEWEST:
+        raise pytest.UsageError(f"BENCHMARK_WIDTH is {text!r}; set a whole number of at least {FEWEST}")
+    return int(text)
+
+
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    """Store what decides the speed of NumPy, so that a comparison across settings is noticed."""
+    machine_info["numpy"] = np.__version__
+    machine_info["OPENBLAS_NUM_THREADS"] = os.environ.get("OPENBLAS_NUM_THREADS", "not set")
+    # The current clock frequency differs in every run and would make every comparison look like one across machines.
+    for key in [key for key in machine_info["cpu"] if key.startswith("hz_actual")]:
+        del machine_info["cpu"][key]
+
+
+def pytest_benchmark_compare_machine_info(
+    machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
+) -> None:
+    """Refuse a baseline from other circumstances; pytest-benchmark's own warning would end in a traceback."""
+    now, saved = json.loads(json.dumps(machine_info)), compared_benchmark["machine_info"]
+    different = [key for key in sorted({*now, *saved}) if now.get(key) != saved.get(key)]
+    if different:
+        raise pytest.UsageError(
+            f"the baseline was saved with another {', '.join(different)}, so its times do not compare; "
+            "save a new one with --benchmark-autosave, or choose another with --benchmark-compare=NUMBER"
+        )
+
+
+@pytest.fixture(scope="session", params=[chosen_width()], ids="m={}".format)
+def width(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture(scope="session")
+def problem() -> Problem:
+    return make("random", N, D, generator(0, "benchmark problem"))
+
+
+@pytest.fixture(scope="session")
+def network(width: int) -> TwoLayerNetwork:
+    return initialize(width, D, shift=shift_for(width, ALPHA), rng=generator(0, "benchmark network", width))
+
+
+@pytest.fixture(scope="session", params=[SMALL_WIDTH], ids="m={}".format)
+def small_network(request: pytest.FixtureRequest) -> TwoLayerNetwork:
+    """Return a network on which the reference, of cost ``n^2 m d``, is quick enough."""
+    width = int(request.param)
+    return initialize(width, D, shift=shift_for(width, ALPHA), rng=generator(0, "benchmark network", width))
+
+
+@pytest.fixture
+def make_jacobian(network: TwoLayerNetwork, problem: Problem) -> Callable[[], FiredJacobian]:
+    """Return a function that makes the Jacobian with nothing computed in advance."""
+    fired, _ = fired_pairs(network.weights, problem.X, network.shift)
+    return lambda: FiredJacobian(problem.X, fired, network.signs[fired.neuron_index])
+
+
+@pytest.fixture
+def record(benchmark: BenchmarkFixture) -> Record:
+    """Return a function that stores sizes and counts beside the times."""
+
+    def record(network: TwoLayerNetwork, **counts: float) -> None:
+        benchmark.extra_info.update(m=network.width, n=N, d=network.dim, shift=network.shift, **counts)
+
+    return record
