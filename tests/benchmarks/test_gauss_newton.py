@@ -78,7 +78,7 @@ def test_iteration(
     record(network, **counts)
 
 
-@pytest.mark.benchmark(group="one iteration on a small network")
+@pytest.mark.benchmark(group="preparation and one iteration, small network")
 @pytest.mark.parametrize("path", ["reference", *PATHS])
 def test_small_iteration(
     benchmark: BenchmarkFixture, record: Record, small_network: TwoLayerNetwork, problem: Problem, path: str

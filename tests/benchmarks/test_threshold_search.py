@@ -104,7 +104,8 @@ def test_update(
     fired = np.unique(run.fired.neuron_index)
     run.iterate()
     changed = fired if neurons == "all fired neurons" else fired[:1]
-    old, new = scores[:, changed], run.forest.scores_of(changed)
+    stepped = run.trace(0.0).network.to_dense().weights[changed]
+    old, new = scores[:, changed], problem.X @ stepped.T
     forest = ThresholdForest.build(scores)
 
     def put_old_scores_back() -> tuple[tuple[IntArray, FloatArray], dict[str, object]]:

@@ -220,7 +220,7 @@ def plot(figure: Figure, results: Sequence[tuple[Inputs, Result]]) -> None:
     counts.loglog(widths, expected, color="tab:orange", label="law m Phi(-b)")
     counts.loglog(widths, widths ** (1 - ALPHA), "--", color="tab:gray", label=f"bare m^{1 - ALPHA:.2f}")
     counts.loglog(widths, widths, ":", color="tab:gray", label="all neurons, m")
-    counts.set_ylabel("neurons that fire per data point")
+    counts.set_ylabel("neurons that fire")
     counts.legend(frameon=False)
     ratios.axhline(0, color="tab:orange")
     ratios.set_xscale("log", base=2)

@@ -323,7 +323,7 @@ def plot(figure: Figure, results: Sequence[tuple[Inputs, Result]]) -> None:
         axes.loglog(line, constant * along(law, line), color="tab:orange", label=label)
         axes.set_xscale("log", base=2)
         axes.set_xlabel("width m")
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="lower left")
     left.set_ylabel("largest change of a neuron's weights")
     right.set_ylabel("share of fired pairs")
 
