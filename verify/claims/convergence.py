@@ -9,7 +9,8 @@ never taken from the run's report.
 - ``pairs``, ``clash``: correlated inputs. The width that the theorem asks for is out of reach, and the claim is that
   trials do *not* succeed at the widths measured; the worst ratio says by how much.
 - ``narrow``: random inputs, but a width far below the theorem's.
-- ``gradient``: gradient descent with its best constant learning rate on *pairs*: it must not pass the same test.
+- ``gradient``: gradient descent with its best constant learning rate on *pairs*. Gauss-Newton itself misses single
+  halvings there, so the test is a milder one, which it passes: to halve on average over 10 iterations.
 - ``first_ratio``, ``first_slope``: how large the first ratio is, against a law.
 
 First-ratio law (ours). With ``G g = f - y``, a neuron that fires on ``x_j`` alone drifts by ``-m^(-1/2) a_r g_j``; the
@@ -25,7 +26,7 @@ that fire on two points are left out, so the law speaks for random inputs only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,11 +51,14 @@ from verify.statistics import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Step = Callable[[TwoLayerNetwork], TwoLayerNetwork]
+
 ALPHA = 0.24
 N, D = 32, 16
 TARGET = 1e-10
 """A trial ends when the residual is this multiple of the initial one."""
 MOST_ITERATIONS = 40
+GRADIENT_ITERATIONS = 10
 TRIALS = 60
 """0 failures in 60 trials give a one-sided 95% lower bound of 0.951 on the probability of success."""
 SUCCESS, RARELY = 0.95, 0.05
@@ -87,8 +91,8 @@ CLAIMS = (
     ),
     Claim(
         "convergence.gradient",
-        "Gradient descent with its best constant learning rate does not halve the residual in every iteration "
-        "on pairs of inputs at angle 0.3.",
+        "Gradient descent with its best constant learning rate does not halve the residual on pairs of inputs at "
+        "angle 0.3, not even on average over 10 iterations.",
         "ours",
     ),
     Claim(
@@ -130,35 +134,54 @@ def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Re
     network = code.initialize(width, D, shift=shift_for(width, ALPHA), rng=rng)
     if family == "first_ratio":
         predicted = predicted_first_ratio(network, problem.X, problem.y)
-        residuals, failure = dense_residuals(network, problem, 1, code)
+        residuals, failure = dense_residuals(network, problem, 1, gauss_newton_step(problem, code))
         return {"residuals": residuals, "failure": failure, "predicted": predicted}
     if family == "gradient":
-        residuals, failure = gradient_residuals(network, problem, code)
+        step = gradient_step(network, problem, code)
+        residuals, failure = dense_residuals(network, problem, GRADIENT_ITERATIONS, step)
     else:
-        residuals, failure = dense_residuals(network, problem, MOST_ITERATIONS, code)
+        residuals, failure = dense_residuals(network, problem, MOST_ITERATIONS, gauss_newton_step(problem, code))
     return {"residuals": residuals, "failure": failure}
 
 
 def dense_residuals(
-    network: TwoLayerNetwork, problem: problems.Problem, iterations: int, code: CodeUnderTest
+    network: TwoLayerNetwork, problem: problems.Problem, iterations: int, step: Step
 ) -> tuple[list[float], str]:
     """Iterate one step at a time, each from the dense network of the last; recompute every residual from it."""
     norms = [float(np.linalg.norm(network.predict(problem.X) - problem.y))]
     try:
         while len(norms) <= iterations and norms[-1] > TARGET * norms[0]:
-            network = code.train(network, problem.X, problem.y, iterations=1, search="tree").network.to_dense()
+            network = step(network)
             norms.append(float(np.linalg.norm(network.predict(problem.X) - problem.y)))
     except (NothingFiresError, SingularGramError, DivergenceError) as failure:
         return norms, type(failure).__name__
     return norms, ""
 
 
-def gradient_residuals(
-    network: TwoLayerNetwork, problem: problems.Problem, code: CodeUnderTest
-) -> tuple[list[float], str]:
-    """Run gradient descent; a few iterations are enough to see that they do not halve."""
-    trace = code.train_gradient_descent(network, problem.X, problem.y, iterations=10)
-    return [float(norm) for norm in trace.residual_norms], ""
+def gauss_newton_step(problem: problems.Problem, code: CodeUnderTest) -> Step:
+    """Make the step of the tree path."""
+
+    def step(network: TwoLayerNetwork) -> TwoLayerNetwork:
+        dense: TwoLayerNetwork = code.train(
+            network, problem.X, problem.y, iterations=1, search="tree"
+        ).network.to_dense()
+        return dense
+
+    return step
+
+
+def gradient_step(network: TwoLayerNetwork, problem: problems.Problem, code: CodeUnderTest) -> Step:
+    """Make the step of gradient descent with the learning rate that is best at ``network``."""
+    eigenvalues = np.linalg.eigvalsh(reference.gram.gram(network, problem.X))
+    rate = float(2 / (eigenvalues[-1] + eigenvalues[0]))
+
+    def step(network: TwoLayerNetwork) -> TwoLayerNetwork:
+        dense: TwoLayerNetwork = code.train_gradient_descent(
+            network, problem.X, problem.y, iterations=1, learning_rate=rate
+        ).network.to_dense()
+        return dense
+
+    return step
 
 
 def predicted_first_ratio(network: TwoLayerNetwork, X: FloatArray, y: FloatArray) -> float:
@@ -201,6 +224,12 @@ def halves(result: Result) -> bool:
     return worst_ratio(result) <= 0.5 and norms[-1] <= TARGET * norms[0]
 
 
+def halves_on_average(result: Result) -> bool:
+    """Tell whether the residual fell as far as `GRADIENT_ITERATIONS` halvings would bring it."""
+    norms = result["residuals"]
+    return not result["failure"] and norms[-1] <= norms[0] * 0.5**GRADIENT_ITERATIONS
+
+
 def decide(results: Sequence[tuple[Inputs, Result]]) -> list[Finding]:
     """Count the trials that succeed, family by family; compare first ratios with the law, seed by seed."""
     findings = [_decide_family(family, results) for family in WIDTHS]
@@ -209,19 +238,24 @@ def decide(results: Sequence[tuple[Inputs, Result]]) -> list[Finding]:
 
 def _decide_family(family: str, results: Sequence[tuple[Inputs, Result]]) -> Finding:
     trials = [(inputs, result) for inputs, result in results if inputs["family"] == family]
-    successes = sum(halves(result) for _, result in trials)
+    succeeds = halves_on_average if family == "gradient" else halves
+    successes = sum(succeeds(result) for _, result in trials)
     interval = proportion_interval(successes, len(trials), confidence=0.9)
     worst = np.median([worst_ratio(result) for _, result in trials])
     iterations = np.median([len(result["residuals"]) - 1 for _, result in trials])
     failed = sum(bool(result["failure"]) for _, result in trials)
-    reason = f"{successes} of {len(trials)} trials halve in every iteration; median worst ratio {worst:.3g}"
-    reason += f", median {iterations:.0f} iterations" if family != "gradient" else " in the first 10 iterations"
+    when = f"on average over {GRADIENT_ITERATIONS} iterations" if family == "gradient" else "in every iteration"
+    reason = f"{successes} of {len(trials)} trials halve {when}; median worst ratio {worst:.3g}"
+    reason += f", median {iterations:.0f} iterations" if family != "gradient" else ""
     reason += f"; {failed} stopped with an error." if failed else "."
     if family == "random":
         verdict, margin = decide_above(interval, SUCCESS), f">= {SUCCESS} of trials (one-sided 95%)"
     else:
         most = SUCCESS if family == "narrow" else RARELY
         verdict, margin = decide_below(interval, most), f"<= {most} of trials (one-sided 95%)"
+    if family == "gradient" and any(r["failure"] or r["residuals"][-1] >= r["residuals"][0] for _, r in trials):
+        # Slow is the finding; an opponent that does not descend at all is a broken one.
+        verdict, reason = "invalid", f"In some trial gradient descent did not descend. {reason}"
     width = trials[0][0]["width"]
     domain = f"n={N}, d={D}, m={width}, alpha={ALPHA}, {len(trials)} trials"
     return make_finding(f"convergence.{family}", interval, verdict, margin=margin, domain=domain, reason=reason)
