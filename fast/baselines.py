@@ -32,6 +32,7 @@ from reference.notation import (
     FloatArray,
     InputError,
     IntArray,
+    breakdown_explained,
     check_data,
     check_every_point_fires,
     check_labels,
@@ -152,6 +153,7 @@ def train_gradient_descent(
     check_run(iterations, tolerance)
     run = DenseRun(network, X, y, compact=True)
     if learning_rate is None:
+        check_every_point_fires(run.fired_per_point)
         eigenvalues = np.linalg.eigvalsh(run.gram()[0])
         learning_rate = float(2 / (eigenvalues[-1] + eigenvalues[0]))
     elif not (np.isfinite(learning_rate) and learning_rate > 0):
@@ -197,6 +199,7 @@ class DenseRun:
             self.residual_norms.clear()
             self.dense_pattern = np.empty((len(self.X), len(self.weights)), dtype=np.bool_)
             self._scan()
+        check_residual(self.residual_norms, self.y)
 
     def run(self, iterations: int, tolerance: float) -> Trace[TwoLayerNetwork]:
         """Iterate until the tolerance or the number of iterations is reached."""
@@ -217,12 +220,13 @@ class DenseRun:
 
     def iterate(self) -> None:
         """Take one step."""
-        check_every_point_fires(self.fired_per_point)
-        G, gram_work = self.gram()
-        g = self.solve(G, self.residual)
+        with breakdown_explained(self.residual_norms):
+            check_every_point_fires(self.fired_per_point)
+            G, gram_work = self.gram()
+            g = self.solve(G, self.residual)
         counts = {"gram": gram_work, "solve": len(g) ** 3 // 3, "step": self._step(g), "scan": self._scan()}
         self.counts.append(counts | {"active_pairs": int(self.fired_per_point.sum())})
-        check_residual(self.residual_norms)
+        check_residual(self.residual_norms, self.y)
 
     def gram(self) -> tuple[FloatArray, int]:
         """Compute ``G`` from the last scan, and count the multiply-adds."""

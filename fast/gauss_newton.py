@@ -1,6 +1,6 @@
 """Gauss-Newton training that touches only the neurons that fire.
 
-Mathematics: the iteration of `reference.gauss_newton`, on other data structures ([A], Algorithm 1)::
+Mathematics: the iteration of `reference.gauss_newton`, on the data structures of [A]::
 
     prepare   U = X W^T, one tree of maxima per data point over its scores; X X^T              n m d
     query     the fired pairs: every tree asked for the scores of at least b                   |pairs| log m
@@ -40,6 +40,7 @@ from fast.two_layer import Coefficients, FiredPairs, ImplicitNetwork, predict_fr
 from reference.notation import (
     FloatArray,
     InputError,
+    breakdown_explained,
     check_data,
     check_every_point_fires,
     check_generator,
@@ -49,6 +50,7 @@ from reference.notation import (
     check_run,
     unfinished,
 )
+from reference.regression import check_accuracy
 from reference.sketch import draw_tensor_sketch
 from reference.trace import Trace
 from reference.two_layer import TwoLayerNetwork
@@ -70,7 +72,7 @@ def train(
     rng: np.random.Generator | None = None,
     accuracy: float = ACCURACY,
 ) -> Trace[ImplicitNetwork]:
-    """Train by Gauss-Newton ([A], Algorithm 1): solve ``G g = f - y``, step ``W <- W - J^T g``, repeat.
+    """Train by Gauss-Newton ([A], Theorem 1.1): solve ``G g = f - y``, step ``W <- W - J^T g``, repeat.
 
     Parameters
     ----------
@@ -102,13 +104,13 @@ def train(
     Raises
     ------
     InputError
-        Bad arguments; see `reference.notation.check_data`.
+        Bad arguments; see `reference.notation.check_data`. Or the sketched solver does not converge.
     NothingFiresError
         A data point on which no neuron fires.
     SingularGramError
         ``G`` is singular to working precision.
     DivergenceError
-        The residual grew out of bounds.
+        The residual grew out of bounds, or had grown when one of the two above occurred.
 
     Examples
     --------
@@ -160,11 +162,14 @@ class TreeRun:
         accuracy: float = ACCURACY,
     ) -> None:
         self.initial = network.to_dense()
-        self.X = check_points(check_data(X), self.initial.dim)
+        # The trained network keeps the data, so the caller's array must not be shared.
+        self.X = check_points(check_data(X), self.initial.dim).copy()
+        self.X.flags.writeable = False
         self.y = check_labels(y, len(self.X))
         n, (m, d) = len(self.X), self.initial.weights.shape
         if solver not in ("cholesky", "sketch"):
             raise InputError(f"solver is {solver!r}; pass 'cholesky' or 'sketch'")
+        check_accuracy(accuracy)
         self.accuracy = accuracy
         self.draw = None
         if solver == "sketch":
@@ -181,6 +186,7 @@ class TreeRun:
         }
         self.residual_norms: list[float] = []
         self.preparation_counts.update(self._look())
+        check_residual(self.residual_norms, self.y)
 
     def iterate(self) -> None:
         """Take one Gauss-Newton step.
@@ -190,13 +196,14 @@ class TreeRun:
         NothingFiresError, SingularGramError, DivergenceError
             As for `train`.
         """
-        check_every_point_fires(self.fired.per_point())
-        jacobian = FiredJacobian(self.X, self.fired, self.initial.signs[self.fired.neuron_index])
-        g, counts = self._solve(jacobian)
+        with breakdown_explained(self.residual_norms):
+            check_every_point_fires(self.fired.per_point())
+            jacobian = FiredJacobian(self.X, self.fired, self.initial.signs[self.fired.neuron_index])
+            g, counts = self._solve(jacobian)
         counts |= self._step(jacobian, g)
         counts |= self._look()
         self.counts.append(counts)
-        check_residual(self.residual_norms)
+        check_residual(self.residual_norms, self.y)
 
     def trace(self, tolerance: float) -> Trace[ImplicitNetwork]:
         """Return the run so far."""

@@ -166,6 +166,9 @@ def solve_sketched(
     trace = float(jacobian.fired.per_point() @ np.sum(jacobian.X**2, axis=1)) / jacobian.fired.width
 
     step = _conjugate if method == "conjugate" else _descend
+    # Right-hand sides of size one, so that no norm overflows or vanishes.
+    size = float(np.abs(rhs).max()) or 1.0
+    rhs = rhs / size
     g, residual = np.zeros(n), rhs
     history = [float(np.linalg.norm(rhs))]
 
@@ -188,12 +191,12 @@ def solve_sketched(
             if history[-1] <= rounding_floor(trace, g, terms=longest_sum**2):
                 break
             raise InputError(
-                f"rounding errors stop the sketched iteration at residual {history[-1]:.1e}, "
-                f"from {history[0]:.1e}; ask for less accuracy or use the Cholesky solver"
+                f"rounding errors stop the sketched iteration at residual {history[-1] * size:.1e}, "
+                f"from {history[0] * size:.1e}; ask for less accuracy or use the Cholesky solver"
             )
     # Two triangular solves for each product are counted as one product with an (n, n) matrix.
     work = 2 * sketched.size * n + operator.products * (2 * len(jacobian.fired) * jacobian.X.shape[1] + n * n)
-    return Solution(g, len(history) - 1, np.array(history), operator.products, work)
+    return Solution(size * g, len(history) - 1, size * np.array(history), operator.products, work)
 
 
 class _Preconditioned:

@@ -129,11 +129,18 @@ def walsh_hadamard(M: FloatArray) -> FloatArray:
     ndarray (N, n)
         ``H M``, which is ``M`` itself.
 
+    Raises
+    ------
+    InputError
+        ``N`` is no power of 2, or ``M`` is not a contiguous matrix.
+
     Examples
     --------
     >>> walsh_hadamard(np.array([[1.0], [2.0], [3.0], [4.0]])).ravel()
     array([10., -2., -4.,  0.])
     """
+    if M.ndim != 2 or len(M) & (len(M) - 1) or not M.flags.c_contiguous:
+        raise InputError(f"M has shape {M.shape}; pass contiguous (N, n) with N a power of 2")
     half = 1
     while half < len(M):
         blocks = M.reshape(-1, 2, half, M.shape[1])

@@ -2,8 +2,8 @@
 
 Mathematics ([A], Algorithms 2 to 4): see `reference.threshold_search` for the binary tree of one data point. Here
 every inner node is the maximum of ``FAN_OUT = 16`` children, that is, four levels of the binary tree are looked at
-together: 16 neighbours in memory cost one or two cache lines, so a wide node is visited in the time of a narrow one.
-Level 0 holds the scores, level ``l`` has ``ceil(m / 16^l)`` nodes a tree, and the top level at most 16::
+together: 16 neighbours in memory share two or three cache lines, so a wide node costs little more than a narrow
+one. Level 0 holds the scores, level ``l`` has ``ceil(m / 16^l)`` nodes a tree, and the top level at most 16::
 
     level 0   (n, m)             leaves: the scores
     level 1   (n, ceil(m / 16))  maxima of 16 leaves
@@ -15,9 +15,9 @@ array of nodes whose maximum reaches ``tau``, and the next frontier comes from t
 leaves of any set of neurons. A changed child can change its parent only if it was the parent's maximum or exceeds it;
 only such parents are recomputed, each once, and the change climbs no further than it must.
 
-Cost, in nodes looked at (``log`` to base 16): build ``16/15 n m``; query ``16 |result| log m + 16 n``, at most; update
+Cost, in nodes looked at (``log`` to base 16): build about ``16/15 n m``; query ``16 |result| log m + 16 n``, at most; update
 of one neuron ``n (1 + 17 log m)``, at most. Of the leaves that move a little, one in 16 is the maximum of its node, so
-an update of many neurons looks at about three nodes per leaf, whatever ``m``.
+an update of many neurons looks at three to four nodes per leaf, whatever ``m``.
 
 Departures from the paper
 1. Fan-out 16 in place of 2: fewer levels, wider nodes; the reported set is the same.
@@ -31,7 +31,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from reference.notation import BoolArray, FloatArray, InputError, IntArray, as_float_array
+from reference.notation import BoolArray, FloatArray, InputError, IntArray, as_float_array, check_threshold
 
 FAN_OUT = 16
 CHUNK = 1024
@@ -134,6 +134,11 @@ class ThresholdForest:
         -------
         data_index, neuron_index : ndarray (p,) of int
             The pairs, sorted by data point and then by neuron.
+
+        Raises
+        ------
+        InputError
+            The threshold is NaN or no number.
         """
         return self._descend(np.arange(self.n), threshold)
 
@@ -155,15 +160,14 @@ class ThresholdForest:
         Raises
         ------
         InputError
-            No such data point.
+            No such data point, or the threshold is NaN or no number.
         """
-        if not 0 <= i < self.n:
-            raise InputError(f"i is {i}; pass a data point from 0 to {self.n - 1}")
+        if not isinstance(i, (int, np.integer)) or not 0 <= i < self.n:
+            raise InputError(f"i is {i!r}; pass a data point from 0 to {self.n - 1}")
         return self._descend(np.array([i]), threshold)[1]
 
     def _descend(self, trees: IntArray, threshold: float) -> tuple[IntArray, IntArray]:
-        if np.isnan(threshold):
-            raise InputError("threshold is NaN; pass a number")
+        threshold = check_threshold(threshold)
         node = np.zeros_like(trees)
         for level in reversed(self.levels):
             children = level.reshape(-1, FAN_OUT).take(trees * level.shape[1] + node, axis=0)
@@ -208,9 +212,9 @@ class ThresholdForest:
         new = as_float_array("scores", scores, 2)
         if new.shape != (self.n, len(changed)):
             raise InputError(f"scores has shape {new.shape}; pass {(self.n, len(changed))}, a column per neuron")
-        changed = changed.astype(np.intp, copy=False)
         if changed.min() < 0 or changed.max() >= self.width:
             raise InputError(f"neurons reach from {changed.min()} to {changed.max()}; pass 0 to {self.width - 1}")
+        changed = changed.astype(np.intp, copy=False)
         if len(_distinct(changed)) < len(changed):
             raise InputError("neurons names one neuron twice; pass each once, with its newest scores")
         self._write_leaves(changed, new)

@@ -1,7 +1,7 @@
 """The two-layer network from its fired neurons alone, with weights that stay implicit.
 
 Only pairs (data point, neuron) that fire enter the predictions, the Jacobian and the step, so a list of fired pairs
-stands in for the (n, m) pattern ([A], Section on the sparse Jacobian; facts 1 and 2 are ours)::
+stands in for the (n, m) pattern ([A] for the sparse Jacobian, Definition 2.6; the rest is ours)::
 
     f_i      = m^(-1/2) sum_{r fires on x_i} a_r (U[i, r] - b)
     w_r(t)   = w_r(0) + m^(-1/2) a_r sum_i c_ri x_i             c: coefficients on the data, (moved neurons, n)

@@ -1,6 +1,6 @@
 """Gauss-Newton training, every number computed from its definition.
 
-Mathematics ([A], Algorithm 1 without its data structures; the loss is Definition 2.4). Linearize the predictions,
+Mathematics ([A], its training loop without the data structures; the loss is Definition 2.4). Linearize the predictions,
 ``f(W + D) ~ f(W) + J D``, and take the shortest step ``D`` that makes the linear model exact::
 
     solve   G g = f - y,                G = J J^T              (n, n)
@@ -29,6 +29,7 @@ from reference.gram import gram
 from reference.jacobian import jacobian
 from reference.notation import (
     FloatArray,
+    breakdown_explained,
     check_data,
     check_every_point_fires,
     check_labels,
@@ -45,7 +46,7 @@ from reference.two_layer import TwoLayerNetwork, activation_pattern
 def train(
     network: TwoLayerNetwork, X: ArrayLike, y: ArrayLike, *, iterations: int, tolerance: float = 0.0
 ) -> Trace[TwoLayerNetwork]:
-    """Train by Gauss-Newton ([A], Algorithm 1): solve ``G g = f - y``, step ``W <- W - J^T g``, repeat.
+    """Train by Gauss-Newton ([A], Theorem 1.1): solve ``G g = f - y``, step ``W <- W - J^T g``, repeat.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ def train(
     SingularGramError
         ``G`` is singular to working precision.
     DivergenceError
-        The residual grew out of bounds.
+        The residual grew out of bounds, or had grown when one of the two above occurred.
 
     Examples
     --------
@@ -131,15 +132,17 @@ def take_steps(
 
     residual = network.predict(X) - y
     residual_norms = [float(np.linalg.norm(residual))]
+    check_residual(residual_norms, y)
     counts: list[dict[str, int]] = []
     while unfinished(residual_norms, iterations, tolerance):
-        check_every_point_fires(activation_pattern(network, X).sum(axis=1))
-        g = direction(network, residual)
+        with breakdown_explained(residual_norms):
+            check_every_point_fires(activation_pattern(network, X).sum(axis=1))
+            g = direction(network, residual)
         step = (jacobian(network, X).T @ g).reshape(m, d)
         network = TwoLayerNetwork(network.weights - step, network.signs, network.shift)
         residual = network.predict(X) - y
         residual_norms.append(float(np.linalg.norm(residual)))
-        check_residual(residual_norms)
+        check_residual(residual_norms, y)
         counts.append({"pattern": n * m * d, "gram": n * n * m * d, "solve": n**3, "step": n * m * d})
     converged = residual_norms[-1] <= tolerance * residual_norms[0]
     return Trace(network, np.array(residual_norms), residual + y, converged, counts)

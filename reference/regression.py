@@ -186,6 +186,8 @@ def solve_sketched(
             f"{len(rhs)} entries; all three must be n"
         )
     check_accuracy(accuracy)
+    if step_length is not None and not (np.isfinite(step_length) and step_length > 0):
+        raise InputError(f"step_length is {step_length}; pass a positive number, or None for the best one")
     R = preconditioner(sketched)
 
     def solve(triangle: FloatArray, vector: FloatArray) -> FloatArray:
@@ -197,13 +199,15 @@ def solve_sketched(
     def multiply_preconditioned(z: FloatArray) -> FloatArray:
         return solve(R.T, multiply_gram(solve(R, z)))
 
+    # Right-hand sides of size one, so that no norm overflows or vanishes.
+    size = float(np.abs(rhs).max()) or 1.0
+    rhs = rhs / size
     z: FloatArray = np.zeros(len(rhs))
     g, residual = z, -rhs
     history = [float(np.linalg.norm(rhs))]
     products = 0
     trace = float(np.sum(J * J))
     while history[-1] > max(accuracy * history[0], rounding_floor(trace, g)):
-        check_progress(history)
         preconditioned_residual = solve(R.T, residual)
         gradient = multiply_preconditioned(preconditioned_residual)
         slope = multiply_preconditioned(gradient)
@@ -212,9 +216,10 @@ def solve_sketched(
         g = solve(R, z)
         residual = multiply_gram(g) - rhs
         history.append(float(np.linalg.norm(residual)))
+        check_progress(history)
         products += 3
     work = sketched.size * len(g) + products * (2 * J.size + 2 * len(g) ** 3)
-    return Solution(g, len(history) - 1, np.array(history), products, work)
+    return Solution(size * g, len(history) - 1, size * np.array(history), products, work)
 
 
 def paper_accuracy(lambda_min: float, n: int) -> float:
@@ -306,8 +311,8 @@ def singular_gram(condition: float, n: int) -> SingularGramError:
     return SingularGramError(
         f"the Gram matrix ({n} by {n}) is singular to working precision "
         f"({found}, limit {condition_limit(n):.1e}): "
-        "some data points are nearly equal or opposite, or share too few fired neurons; "
-        "drop near-duplicates, widen the network or lower the shift"
+        "some data points are nearly equal or opposite, share too few fired neurons, or the sketch is too short; "
+        "drop near-duplicates, widen the network, lower the shift or draw a longer sketch"
     )
 
 
@@ -328,13 +333,15 @@ def check_system(G: ArrayLike, rhs: ArrayLike) -> tuple[FloatArray, FloatArray]:
     Raises
     ------
     InputError
-        Wrong shapes, NaN or infinite entries.
+        Wrong shapes, NaN or infinite entries, a matrix that is not symmetric.
     """
     matrix, vector = as_float_array("G", G, 2), as_float_array("the right-hand side", rhs, 1)
     if matrix.shape != (len(vector), len(vector)):
         raise InputError(
             f"G has shape {matrix.shape} and the right-hand side {vector.shape}; pass (n, n) and (n,)"
         )
+    if not np.allclose(matrix, matrix.T, rtol=1e-8, atol=1e-12 * float(np.abs(matrix).max())):
+        raise InputError("G is not symmetric; pass a Gram matrix")
     return matrix, vector
 
 

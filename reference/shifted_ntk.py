@@ -242,7 +242,7 @@ def theorem_width(lambda_min: float, n: int, d: int, failure: float) -> float:
     Returns
     -------
     float
-        A width; usually far beyond any machine, so not rounded to an integer.
+        A width; usually far beyond any machine, so not rounded to an integer; infinite beyond float64.
 
     Raises
     ------
@@ -261,4 +261,6 @@ def theorem_width(lambda_min: float, n: int, d: int, failure: float) -> float:
         )
     if n < 1 or d < 1 or not 0 < failure < 1:
         raise InputError(f"n is {n}, d is {d}, failure is {failure}; pass n >= 1, d >= 1 and 0 < failure < 1")
-    return max((n / lambda_min) ** 4, (n / lambda_min) ** 2 * d * math.log(16 * n / failure))
+    ratio = np.float64(n / lambda_min)  # a NumPy number, so that an overflow is infinite and no exception
+    with np.errstate(over="ignore"):
+        return float(max(ratio**4, ratio**2 * d * math.log(16 * n / failure)))

@@ -323,6 +323,7 @@ def hadamard_order(dim: int) -> int:
     >>> [hadamard_order(dim) for dim in (1, 2, 3, 8)]
     [1, 2, 4, 8]
     """
+    _check_shape(1, dim)
     return 1 << (dim - 1).bit_length()
 
 
@@ -339,12 +340,19 @@ def hadamard_matrix(order: int) -> FloatArray:
     ndarray (order, order)
         Entries -1 and +1; ``H H^T = order I``.
 
+    Raises
+    ------
+    InputError
+        ``order`` is no power of 2.
+
     Examples
     --------
     >>> hadamard_matrix(2)
     array([[ 1.,  1.],
            [ 1., -1.]])
     """
+    if order != hadamard_order(order):
+        raise InputError(f"order is {order}; pass a power of 2")
     H = np.ones((1, 1))
     while len(H) < order:
         H = np.block([[H, H], [H, -H]])

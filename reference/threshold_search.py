@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from reference.notation import FloatArray, InputError, IntArray, as_float_array
+from reference.notation import FloatArray, InputError, IntArray, as_float_array, check_threshold
 
 
 def scan(scores: ArrayLike, threshold: float) -> IntArray:
@@ -39,14 +39,14 @@ def scan(scores: ArrayLike, threshold: float) -> IntArray:
     Raises
     ------
     InputError
-        NaN or infinite scores, wrong number of dimensions.
+        NaN or infinite scores, wrong number of dimensions, a threshold that is NaN or no number.
 
     Examples
     --------
     >>> scan([0.5, 2.0, -1.0, 1.0], 1.0)  # neuron 3 sits on the threshold: it counts
     array([1, 3])
     """
-    return np.flatnonzero(as_float_array("scores", scores, 1) >= threshold)
+    return np.flatnonzero(as_float_array("scores", scores, 1) >= check_threshold(threshold))
 
 
 class MaxTree:
@@ -104,9 +104,14 @@ class MaxTree:
         -------
         ndarray of int
             Neurons in increasing order.
+
+        Raises
+        ------
+        InputError
+            The threshold is NaN or no number.
         """
         found: list[int] = []
-        self._descend(1, threshold, found)
+        self._descend(1, check_threshold(threshold), found)
         return np.array(found, dtype=np.intp)
 
     def _descend(self, v: int, threshold: float, found: list[int]) -> None:
@@ -114,7 +119,8 @@ class MaxTree:
         if self.node[v] < threshold:
             return
         if v >= self.size:
-            found.append(v - self.size)
+            if v < self.size + self.width:  # the leaves beyond hold minus infinity, which minus infinity reaches
+                found.append(v - self.size)
             return
         self._descend(2 * v, threshold, found)
         self._descend(2 * v + 1, threshold, found)

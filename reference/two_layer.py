@@ -42,7 +42,7 @@ class TwoLayerNetwork:
     weights : array_like (m, d)
         ``W``. Kept without a copy when it is float64 already, and never written to.
     signs : array_like (m,)
-        ``a``; each entry -1 or +1.
+        ``a``; each entry -1 or +1. Kept likewise.
     shift : float
         ``b``; any finite number, 0 for the plain ReLU.
 
@@ -165,7 +165,7 @@ def shift_for(width: int, alpha: float) -> float:
     >>> shift_for(2**20, 0.24) == float(np.sqrt(0.48 * np.log(2**20)))
     True
     """
-    if width < 1 or not (np.isfinite(alpha) and alpha >= 0):
+    if not (np.isfinite(width) and width >= 1 and np.isfinite(alpha) and alpha >= 0):
         raise InputError(f"width is {width} and alpha is {alpha}; pass width >= 1 and a finite alpha >= 0")
     return float(np.sqrt(2 * alpha * np.log(width)))
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reference.gauss_newton
+from fast.baselines import train_compacted, train_dense
 from fast.gauss_newton import Solver, TreeRun, train
 from reference.notation import DivergenceError, InputError, NothingFiresError, SingularGramError
 from reference.two_layer import TwoLayerNetwork, initialize, shift_for
@@ -193,18 +197,59 @@ def test_a_singular_gram_matrix_is_an_error() -> None:
             )
 
 
+def uncentred(seed: int) -> tuple[TwoLayerNetwork, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    X = 1 + 0.3 * rng.standard_normal((20, 8))
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    return initialize(512, 8, shift=shift_for(512, 0.1), rng=rng), X, rng.standard_normal(20)
+
+
+LOOPS = {
+    "reference": reference.gauss_newton.train,
+    "cholesky": train,
+    "sketch": partial(train, solver="sketch", rng=np.random.default_rng(0)),
+    "dense": train_dense,
+    "compacted": train_compacted,
+}
+
+
+@pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS.keys())
+def test_a_diverging_run_is_reported_as_such(loop: Callable[..., Any]) -> None:
+    with pytest.raises(DivergenceError, match=r"training diverged: after iteration .*; widen the network") as caught:
+        loop(*uncentred(0), iterations=60)
+    assert caught.value.residual_norms[-1] > caught.value.residual_norms[0]
+
+
 @settings(max_examples=10)
 @given(st.integers(0, 10**6))
 def test_a_run_never_returns_nan(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    X = 1 + 0.05 * rng.standard_normal((20, 6))
-    X /= np.linalg.norm(X, axis=1, keepdims=True)
-    network = initialize(512, 6, shift=shift_for(512, 0.1), rng=rng)
     try:
-        trace = train(network, X, rng.standard_normal(20), iterations=15)
+        trace = train(*uncentred(seed), iterations=15)
     except FAILURES:
         return
     assert np.isfinite(trace.residual_norms).all()
+
+
+def test_an_overflow_at_the_start_is_blamed_on_the_input() -> None:
+    network, X, y = trainable()
+    with np.errstate(over="ignore"), pytest.raises(InputError, match="first residual overflows"):
+        train(network, X, y * 1e200, iterations=2)
+
+
+def test_the_result_does_not_depend_on_the_callers_data_any_more() -> None:
+    network, X, y = trainable()
+    trace = train(network, X, y, iterations=2)
+    before = trace.network.predict(X)
+    trained_on = X.copy()
+    X[:] = 0
+    assert trace.network.predict(trained_on).tolist() == before.tolist()
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "sketch"])
+def test_bad_accuracy_is_refused(solver: Solver) -> None:
+    network, X, y = trainable()
+    with pytest.raises(InputError, match="accuracy is -1; pass a number between 0 and 1"):
+        train(network, X, y, iterations=0, solver=solver, rng=np.random.default_rng(0), accuracy=-1)
 
 
 def test_both_sides_take_the_same_arguments() -> None:

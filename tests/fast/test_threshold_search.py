@@ -142,6 +142,9 @@ def test_bad_builds_and_queries_are_refused() -> None:
     forest = ThresholdForest.build([[1.0]])
     with pytest.raises(InputError, match="i is 1; pass a data point from 0 to 0"):
         forest.query_one(1, 0.0)
-    with pytest.raises(InputError, match="threshold is NaN"):
-        forest.query(float("nan"))
+    for threshold in (float("nan"), None, "1", 1j, [1.0]):
+        with pytest.raises(InputError, match=r"threshold is .*; pass a real number"):
+            forest.query(threshold)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"i is 0\.5"):
+        forest.query_one(0.5, 0.0)  # type: ignore[arg-type]
     forest.update([], np.empty((1, 0)))

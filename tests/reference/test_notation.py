@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
 from reference import notation
-from reference.notation import DivergenceError, InputError, NothingFiresError
+from reference.notation import DivergenceError, InputError, NothingFiresError, SingularGramError
 from verify.problems import unit_rows
 
 X = np.eye(3)
@@ -18,6 +20,7 @@ X = np.eye(3)
         (np.ones(3), "shape \\(3,\\); pass an array of 2 dimension"),
         (np.empty((0, 3)), "empty"),
         (np.array([["a", "b"]]), "dtype <U1; pass real numbers"),
+        ([[1.0, 0.0], [1.0]], "X is ragged; pass rows of equal length"),
         (np.eye(2) * 1j, "dtype complex128; pass real numbers"),
         (np.array([[1.0, 0.0], [0.0, 0.0]]), "row 1 of X is zero; drop it"),
         (np.array([[1.0, 0.0], [0.0, 1.001]]), "row 1 of X has length 1.001, not 1; normalize"),
@@ -64,7 +67,7 @@ def test_separation_keeps_its_digits_for_close_pairs() -> None:
     ("y", "message"),
     [
         ([1.0, 2.0], "y has 2 entries but X has 3 rows"),
-        ([[1.0], [2.0], [3.0]], "shape \\(3, 1\\)"),
+        ([[1.0], [2.0], [3.0]], r"shape \(3, 1\).*y\.ravel\(\)"),
         ([1.0, np.nan, 0.0], "NaN or infinite entry at index \\(1,\\)"),
     ],
 )
@@ -84,10 +87,10 @@ def test_bad_iterations_are_refused(iterations: object) -> None:
         notation.check_run(iterations, 0.0)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("tolerance", [-0.1, 1.0, np.nan])
-def test_bad_tolerance_is_refused(tolerance: float) -> None:
+@pytest.mark.parametrize("tolerance", [-0.1, 1.0, np.nan, None, [0.1]])
+def test_bad_tolerance_is_refused(tolerance: object) -> None:
     with pytest.raises(InputError, match=r"number in \[0, 1\)"):
-        notation.check_run(3, tolerance)
+        notation.check_run(3, tolerance)  # type: ignore[arg-type]
 
 
 def test_randomness_must_be_a_generator() -> None:
@@ -101,9 +104,37 @@ def test_silent_points_are_named() -> None:
         notation.check_every_point_fires(np.array([3, 0, 0]))
 
 
+LABELS = np.ones(4)
+
+
 @pytest.mark.parametrize("last", [np.nan, np.inf, 1e9])
 def test_divergence_is_an_error_that_keeps_the_residuals(last: float) -> None:
-    notation.check_residual([1.0, 999.0])
+    notation.check_residual([1.0, 99.0], LABELS)
     with pytest.raises(DivergenceError, match="diverged: after iteration 2") as caught:
-        notation.check_residual([1.0, 2.0, last])
+        notation.check_residual([1.0, 2.0, last], LABELS)
     assert caught.value.residual_norms[:2].tolist() == [1.0, 2.0]
+    copy = pickle.loads(pickle.dumps(caught.value))  # worker processes send errors this way
+    assert str(copy) == str(caught.value)
+    assert copy.residual_norms[:2].tolist() == [1.0, 2.0]
+
+
+def test_growth_from_rounding_is_no_divergence() -> None:
+    notation.check_residual([0.0, 1e-16], LABELS)
+    notation.check_residual([1e-16, 1e-13], LABELS)
+
+
+def test_a_first_residual_that_overflows_is_blamed_on_the_input() -> None:
+    with pytest.raises(InputError, match=r"first residual overflows.*rescale"):
+        notation.check_residual([np.inf], LABELS)
+
+
+@pytest.mark.parametrize("breakdown", [NothingFiresError, SingularGramError])
+def test_a_breakdown_after_growth_is_a_divergence(breakdown: type[InputError]) -> None:
+    with (
+        pytest.raises(DivergenceError, match=r"the residual is 3, from 1 at the start \(cause\); widen") as caught,
+        notation.breakdown_explained([1.0, 3.0]),
+    ):
+        raise breakdown("cause; remedy")
+    assert isinstance(caught.value.__cause__, breakdown)
+    with pytest.raises(breakdown, match="cause; remedy"), notation.breakdown_explained([1.0, 0.5]):
+        raise breakdown("cause; remedy")

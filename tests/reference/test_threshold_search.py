@@ -43,7 +43,14 @@ def test_an_update_visits_one_path() -> None:
     assert tree.query(4000.0).tolist() == [17]
 
 
+def test_a_threshold_of_minus_infinity_reports_every_neuron_and_no_other() -> None:
+    assert MaxTree([1.0, 2.0, 3.0]).query(-math.inf).tolist() == [0, 1, 2] == scan([1.0, 2.0, 3.0], -math.inf).tolist()
+
+
 def test_bad_input_is_refused() -> None:
+    for search in (MaxTree([1.0]).query, lambda threshold: scan([1.0], threshold)):
+        with pytest.raises(InputError, match="threshold is nan; pass a real number"):
+            search(math.nan)
     tree = MaxTree([1.0, 2.0])
     with pytest.raises(InputError, match="neuron is 2; pass one from 0 to 1"):
         tree.update(2, 0.0)
