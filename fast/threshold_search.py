@@ -15,9 +15,9 @@ array of nodes whose maximum reaches ``tau``, and the next frontier comes from t
 leaves of any set of neurons. A changed child can change its parent only if it was the parent's maximum or exceeds it;
 only such parents are recomputed, each once, and the change climbs no further than it must.
 
-Cost, in nodes looked at (``log`` to base 16): build about ``16/15 n m``; query ``16 |result| log m + 16 n``, at most; update
-of one neuron ``n (1 + 17 log m)``, at most. Of the leaves that move a little, one in 16 is the maximum of its node, so
-an update of many neurons looks at three to four nodes per leaf, whatever ``m``.
+Cost, in nodes looked at (``log`` to base 16): build about ``16/15 n m``; query ``16 |result| log m + 16 n``, at most;
+update of one neuron ``n (1 + 17 log m)``, at most. Of the leaves that move a little, one in 16 is the maximum of its
+node, so an update of many neurons looks at three to four nodes per leaf, whatever ``m``.
 
 Departures from the paper
 1. Fan-out 16 in place of 2: fewer levels, wider nodes; the reported set is the same.

@@ -310,8 +310,9 @@ def plot(figure: Figure, results: Sequence[tuple[Inputs, Result]]) -> None:
     points = [(i["width"], worst_ratio(r), r["predicted"]) for i, r in results if i["family"] == "first_ratio"]
     widths, ratios, predicted = map(np.array, zip(*points, strict=True))
     right.loglog(widths, ratios, "o", markersize=3, alpha=0.6, label="measured, one point per seed")
-    law = [float(predicted[widths == width].mean()) for width in RATIO_WIDTHS]
-    right.loglog(RATIO_WIDTHS, law, "-", color="C1", marker="", label="first-ratio law, mean over seeds")
+    line = np.unique(widths)
+    law = [float(predicted[widths == width].mean()) for width in line]
+    right.loglog(line, law, "-", color="C1", marker="", label="first-ratio law, mean over seeds")
     right.axhline(0.5, linestyle="--", color="black", linewidth=0.8)
     right.set_xscale("log", base=2)
     right.set(xlabel="width m", ylabel="residual after / before the first iteration")

@@ -23,7 +23,7 @@ import numpy as np
 
 import reference.gram
 import reference.two_layer
-from reference.notation import DivergenceError, FloatArray, NothingFiresError, SingularGramError
+from reference.notation import DivergenceError, FloatArray, InputError
 from reference.trace import Trace
 from reference.two_layer import TwoLayerNetwork, shift_for
 from verify import problems, tolerances
@@ -96,7 +96,7 @@ def attempt(train: Callable[[], Trace[Any]]) -> Run:
     """Train, or name the error that stopped the run."""
     try:
         return train()
-    except (NothingFiresError, SingularGramError, DivergenceError) as failure:
+    except (InputError, DivergenceError) as failure:
         return type(failure).__name__
 
 
@@ -139,7 +139,7 @@ def relative_error(mine: FloatArray, theirs: FloatArray) -> float:
     """Return the largest difference over the bound ``RUN`` times the largest entry; `UNEQUAL` for different shapes."""
     if mine.shape != theirs.shape or not np.isfinite(mine).all():
         return UNEQUAL
-    scale = max(float(np.abs(theirs).max()), np.finfo(np.float64).tiny)
+    scale = max(float(np.abs(theirs).max()), float(np.finfo(np.float64).tiny))
     return min(float(np.abs(mine - theirs).max()) / (tolerances.RUN * scale), UNEQUAL)
 
 

@@ -133,7 +133,9 @@ def decide(results: Sequence[tuple[Inputs, Result]]) -> list[Finding]:
     slopes = []
     for seed in seeds:
         own = [(i["width"], r["visited"]["query"]) for i, r in results if i["seed"] == seed]
-        slopes.append(slope(*(np.log(column) for column in zip(*own, strict=True)))[0])
+        # A counter that stands still has no logarithm, and then no slope: invalid.
+        with np.errstate(divide="ignore"):
+            slopes.append(slope(*(np.log(column) for column in zip(*own, strict=True)))[0])
     growth = t_interval(slopes)
     findings.append(
         make_finding(
