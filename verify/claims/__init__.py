@@ -8,6 +8,7 @@ from verify.claims import (
     embedding,
     equality,
     ntk,
+    query_time,
     regression,
     search,
     sparsity,
@@ -26,6 +27,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     search.EXPERIMENT,
     convergence.EXPERIMENT,
     cost.EXPERIMENT,
+    query_time.EXPERIMENT,
     time.EXPERIMENT,
 )
 """All experiments, in the order of the report."""

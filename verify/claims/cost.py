@@ -247,17 +247,23 @@ def _find_exponent(name: str, results: Sequence[tuple[Inputs, Result]], domain: 
     worst = max(intervals, key=lambda phase: math.inf if math.isnan(intervals[phase].high) else intervals[phase].high)
     interval = intervals[worst]
     what = "log(work / law)" if name == "width" else "log(work)"
+    plain = ", ".join(
+        f"{phase} {np.mean(_slopes(variable, phase, results, by_law=False)):.3f}" for phase in PHASES
+    )
     return make_finding(
         f"cost.{name}",
         interval,
         decide_below(interval, target + margin),
         margin=f"<= {target + margin:g}",
         domain=domain,
-        reason=f"Slope of {what} against log {variable} of the steepest phase, {worst}; t-interval over seeds.",
+        reason=f"Slope of {what} against log {variable} of the steepest phase, {worst}; t-interval over seeds. "
+        f"Plain exponents of the work in {variable}: {plain}.",
     )
 
 
-def _slopes(variable: str, phase: str, results: Sequence[tuple[Inputs, Result]]) -> list[float]:
+def _slopes(
+    variable: str, phase: str, results: Sequence[tuple[Inputs, Result]], *, by_law: bool = True
+) -> list[float]:
     """Fit one slope per seed through the sweep in which only ``variable`` changes."""
     slopes = []
     for seed in sorted({inputs["seed"] for inputs, _ in results}):
@@ -265,7 +271,7 @@ def _slopes(variable: str, phase: str, results: Sequence[tuple[Inputs, Result]])
         for inputs, result in results:
             if inputs["seed"] == seed and inputs["sweep"] == variable:
                 work = math.fsum(counts.get(phase, 0) for counts in result["counts"]) / ITERATIONS
-                law = phase_law(phase, inputs["width"]) if variable == "width" else 1
+                law = phase_law(phase, inputs["width"]) if variable == "width" and by_law else 1
                 x.append(math.log(inputs[variable]))
                 y.append(math.log(work / law) if work > 0 else math.nan)
         slopes.append(slope(x, y)[0])
