@@ -1,9 +1,9 @@
 """Claim: a query of the trees is faster by the clock than a scan of the stored scores, where few neurons fire.
 
 What is asked. At alpha = 0.5 at most ``m^0.5`` neurons fire on a point, on average. The same scores are searched by the
-trees and by the quickest scan that NumPy allows (compare all, find the hits in the flat mask, split their positions), in
-one process, in turn. The number of a seed is the median over rounds of scan time over query time; the interval is over seeds. A
-query that does not find what the scan finds is no evidence.
+trees and by the quickest scan that NumPy allows (compare all, find the hits in the flat mask, split their positions),
+in one process, in turn. The number of a seed is the median over rounds of scan time over query time; the interval is
+over seeds. A query that does not find what the scan finds is no evidence.
 """
 
 from __future__ import annotations
