@@ -106,7 +106,7 @@ def as_float_array(name: str, value: ArrayLike, ndim: int) -> FloatArray:
     if given.dtype.kind not in "fiub":
         raise InputError(f"{name} has dtype {given.dtype}; pass real numbers (float64)")
     if given.ndim != ndim:
-        hint = f", for instance {name}.ravel()" if ndim == 1 and given.size == max(given.shape, default=0) else ""
+        hint = ", for instance by its method ravel()" if ndim == 1 and given.size == max(given.shape, default=0) else ""
         raise InputError(f"{name} has shape {given.shape}; pass an array of {ndim} dimension(s){hint}")
     if given.size == 0:
         raise InputError(f"{name} is empty (shape {given.shape}); pass at least one entry")

@@ -311,8 +311,8 @@ def singular_gram(condition: float, n: int) -> SingularGramError:
     return SingularGramError(
         f"the Gram matrix ({n} by {n}) is singular to working precision "
         f"({found}, limit {condition_limit(n):.1e}): "
-        "some data points are nearly equal or opposite, share too few fired neurons, or the sketch is too short; "
-        "drop near-duplicates, widen the network, lower the shift or draw a longer sketch"
+        "some data points are nearly equal or opposite, or share too few fired neurons; "
+        "drop near-duplicates, widen the network or lower the shift"
     )
 
 

@@ -24,10 +24,11 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
-from reference.notation import InputError
+from reference.notation import InputError, NothingFiresError, SingularGramError
 from verify import loading, report, seeds
 from verify.cells import write_atomically
 from verify.experiment import CodeUnderTest, Experiment, Profile
@@ -250,7 +251,10 @@ def select(experiments: Sequence[Experiment], wanted: str | None) -> list[Experi
     unknown = sorted(names - set(ids) - {experiment.name for experiment in experiments})
     if unknown or not names:
         cause = f"unknown claim {unknown[0]!r}" if unknown else "--claims names no claim"
-        raise InputError(f"{cause}; choose from {', '.join(ids)}")
+        known = ", ".join(experiment.name for experiment in experiments)
+        near = get_close_matches(unknown[0], ids, n=1) if unknown else []
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise InputError(f"{cause}; {hint}choose from {known} (--list shows the claims of each)")
     chosen = []
     for experiment in experiments:
         claims = tuple(claim for claim in experiment.claims if {claim.id, experiment.name} & names)
@@ -324,13 +328,19 @@ def measure_own_data(options: argparse.Namespace) -> Decision:
         rng=rng,
     )
     start = time.perf_counter()
-    text, findings, result = own_data.run(
-        prepared,
-        width=options.width,
-        alpha=own_data.DEFAULT_ALPHA if options.alpha is None else options.alpha,
-        seed=options.seed,
-        code=CodeUnderTest(),
-    )
+    try:
+        text, findings, result = own_data.run(
+            prepared,
+            width=options.width,
+            alpha=own_data.DEFAULT_ALPHA if options.alpha is None else options.alpha,
+            seed=options.seed,
+            code=CodeUnderTest(),
+        )
+    except (NothingFiresError, SingularGramError) as error:
+        cause = str(error).partition(";")[0]
+        raise InputError(
+            f"{prepared.name}: {cause}; try --centre, --scale, --drop-duplicates, a larger --width or a smaller --alpha"
+        ) from error
     return Decision(
         name=OWN_DATA,
         title=f"Your data: {prepared.name}",

@@ -433,7 +433,9 @@ def _read_npz(content: bytes, name: str, target: str | int | None) -> Table:
     except InputError:
         raise
     except UNREADABLE_NPZ as error:
-        raise InputError(f"{name}: cannot be read as arrays of numbers ({error}); {NPZ_REMEDY}") from error
+        # NumPy's own message advises to load unsafely.
+        cause = "object arrays" if "Object arrays" in str(error) else "no NPZ archive, or a damaged one"
+        raise InputError(f"{name}: cannot be read as arrays of numbers ({cause}); {NPZ_REMEDY}") from error
     X = as_float_array(f"{name}: X", given["X"], 2)
     y = check_labels(as_float_array(f"{name}: y", given["y"], 1), len(X))
     description = f"arrays X {X.shape} and y {y.shape}"

@@ -146,9 +146,11 @@ def claims(result: Result) -> tuple[Claim, ...]:
     tuple of Claim
     """
     if _width_is_met(result):
-        assumptions = "The width used reaches the width that the theorem asks for on this file."
+        assumptions = "The theorem's assumption on the width is met on this file."
     else:
-        assumptions = "The width that the theorem asks for on this file is beyond the width used."
+        assumptions = (
+            "The theorem's assumptions are not met on this file: the width that it asks for is beyond the width used."
+        )
     theorem = "[A], Theorem 1.1"
     return (
         Claim(
@@ -494,13 +496,14 @@ def _assumptions(result: Result) -> Finding:
 
 def _cost(result: Result) -> Finding:
     work = {way: [sum(counts.values()) for counts in run["counts"]] for way, run in result["runs"].items()}
-    margin = "costliest tree iteration / cheapest dense one < 1"
+    margin = "tree work / dense work < 1 in every iteration"
     if not (work["tree"] and work["dense"]):
         reason = "the run broke down and left no complete record of its work"
         return Finding("data.cost", "undecided", None, None, margin, _domain(result), reason)
-    ratio = max(work["tree"]) / min(work["dense"])
-    reason = f"at most {max(work['tree']):.3g} operations an iteration by the trees, "
-    reason += f"at least {min(work['dense']):.3g} densely"
+    pairs = list(zip(work["tree"], work["dense"], strict=False))
+    tree_work, dense_work = max(pairs, key=lambda pair: pair[0] / pair[1])
+    ratio = tree_work / dense_work
+    reason = f"in the worst iteration {tree_work:.3g} operations by the trees, {dense_work:.3g} densely"
     if result["seconds"]["tree"]["iteration"]:
         tree, dense, compacted = (median(result["seconds"][way]["iteration"]) for way in TIMED)
         reason += f"; in time (not judged) {1e3 * tree:.3g} ms against {1e3 * dense:.3g} ms, "

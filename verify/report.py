@@ -143,7 +143,8 @@ def to_json(run: Run, *, date: str | None = None) -> str:
             "interval": None if finding.interval is None else list(finding.interval),
             "margin": finding.margin,
             "domain": finding.domain,
-            "seconds": round(decision.seconds, 3),
+            # Claims of one experiment share its cells; each carries its share of the time, so that the sum is right.
+            "seconds": round(decision.seconds / len(decision.claims), 3),
             "reason": finding.reason,
         }
         for decision, claim, finding in pairs(run)
@@ -170,7 +171,7 @@ def to_text(run: Run, *, width: int = 100, colour: bool = False) -> str:
     Returns
     -------
     str
-        Ends with the count of verdicts. The reason is added wherever the verdict is not ``holds``.
+        Ends with the count of verdicts.
     """
     claims = [claim.id for _, claim, _ in pairs(run)]
     widest = max(map(len, claims), default=0)
@@ -187,8 +188,9 @@ def to_text(run: Run, *, width: int = 100, colour: bool = False) -> str:
         else:
             lines += [line, *paragraph(margin, width)]
         lines += paragraph(claim.statement, width)
-        if finding.verdict != "holds":
-            lines += paragraph(f"Why: {finding.reason}", width)
+        found = finding.reason if finding.verdict == "holds" else f"Why: {finding.reason}"
+        domain = finding.domain and f"Domain: {finding.domain}"
+        lines += [line for text in (found, domain) for line in paragraph(text, width)]
     return "\n".join([*lines, "", summary(run)])
 
 
@@ -250,7 +252,7 @@ figure { margin: 1rem 0; overflow-x: auto; }
 svg { width: 100%; min-width: 30rem; height: auto; display: block; }
 svg text { font-family: inherit !important; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; }
-dt { color: var(--muted); } dd { margin: 0; }
+dt { color: var(--muted); } dd { margin: 0; overflow-wrap: anywhere; }
 article { border-left: 3px solid var(--grid); padding-left: .9rem; margin: 1.2rem 0; }
 article p { margin: .2rem 0; }
 @media (max-width: 40rem) { thead { position: absolute; left: -100vw; }
@@ -259,7 +261,7 @@ article p { margin: .2rem 0; }
   td:nth-child(2) { width: auto; } td:empty { display: none; }
   td:nth-child(4) { white-space: normal; }
   td[data-label]::before { content: attr(data-label) ": "; color: var(--muted); }
-  dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
+  dl { grid-template-columns: minmax(0, 1fr); } dd { margin-bottom: .4rem; } }
 @media print { body { max-width: none; padding: 0; font-size: 10pt; } section { break-inside: avoid-page; }
   tr, article, figure { break-inside: avoid; } svg { min-width: 0; } nav { display: none; } }
 """

@@ -67,7 +67,7 @@ def test_separation_keeps_its_digits_for_close_pairs() -> None:
     ("y", "message"),
     [
         ([1.0, 2.0], "y has 2 entries but X has 3 rows"),
-        ([[1.0], [2.0], [3.0]], r"shape \(3, 1\).*y\.ravel\(\)"),
+        ([[1.0], [2.0], [3.0]], r"shape \(3, 1\).*ravel\(\)"),
         ([1.0, np.nan, 0.0], "NaN or infinite entry at index \\(1,\\)"),
     ],
 )

@@ -216,6 +216,14 @@ class ReadsWeights(ScansWeights):
         return counts
 
 
+class DiscardsProduct(TreeRun):
+    """Forms the forbidden product with every weight in every iteration and throws it away."""
+
+    def _look(self) -> Counts:
+        _ = self.initial.weights @ self.X.T
+        return super()._look()
+
+
 class ScansLeaves(TreeRun):
     def _look(self) -> Counts:
         counts = super()._look()
@@ -236,7 +244,7 @@ class ScansMaxima(TreeRun):
         return counts
 
 
-@pytest.mark.parametrize("run", [ScansWeights, ReadsWeights, ScansLeaves])
+@pytest.mark.parametrize("run", [ScansWeights, ReadsWeights, ScansLeaves, DiscardsProduct])
 def test_a_hidden_scan_is_caught_by_the_witness_alone(sound: Results, run: type[TreeRun]) -> None:
     found = caught_by(sound, CodeUnderTest(train=trained(run), start=run))
     assert found["witness"] == "fails"

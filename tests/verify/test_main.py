@@ -167,7 +167,7 @@ def test_list_and_help_measure_nothing(tmp_path: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--claims", "god"], "unknown claim 'god'; choose from good.a, good.b, bad.a"),
+        (["--claims", "god"], "choose from good, bad, lost (--list shows the claims of each)"),
         (["--claims", ","], "names no claim"),
         (["--seed", "-1"], "--seed is -1"),
         (["--seed", "x"], "--seed: invalid int value"),

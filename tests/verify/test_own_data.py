@@ -120,7 +120,7 @@ def test_a_width_that_the_theorem_accepts_is_stated_so() -> None:
     # One row without a shift: lambda = 1/2, so the terms are 2^4 and 4 * 2 * log(16 / 0.05) = 46.
     _, findings, result = run(prepared(n=1, d=2), alpha=0.0, width=64)
     assert result["geometry"]["theorem_width"] == pytest.approx(8 * np.log(320))
-    assert own_data.claims(result)[2].statement.startswith("The width used reaches")
+    assert own_data.claims(result)[2].statement.startswith("The theorem's assumption on the width is met")
     assert findings["assumptions"].verdict == "holds"
 
 

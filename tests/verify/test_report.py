@@ -79,7 +79,7 @@ def test_terminal_table_has_a_line_per_claim_and_wraps() -> None:
     assert "12 [11, inf]" in text
     assert "0.5 [-inf, 1.5]" in text
     assert "Why: far above" in text
-    assert "close" not in text, "a claim that holds needs no excuse"
+    assert "Why: close" not in text, "a claim that holds needs no excuse"
     assert lines[-1] == report.summary(RUN)
     assert report.to_text(RUN, width=100).splitlines()[0].endswith("margin: within +-0.02 of 0")
     assert max(len(line) for line in lines if line.startswith(" ")) <= 60

@@ -210,4 +210,4 @@ def test_plot_shows_measurement_prediction_and_law() -> None:
     for axes in figure.axes:
         labels = [text.get_text() for text in axes.get_legend().get_texts()]
         assert labels[1] == "one linearized step"
-        assert labels[2].startswith("law ")
+        assert labels[2].startswith("law")

@@ -53,7 +53,7 @@ CLAIMS = (
     Claim("search.query", "A query looks at no more than 16 |result| log m + 16 n nodes.", SOURCE),
     Claim("search.update", "An update looks at no more than n (1 + 17 log m) nodes per neuron.", SOURCE),
     Claim("search.growth", "For a result of fixed size the cost of a query grows no faster than m^0.25.", SOURCE),
-    Claim("search.witness", "A query never looks at nodes outside the paths that lead to its result.", "ours"),
+    Claim("search.witness", "Nodes outside the paths that lead to its result have no effect on a query.", "ours"),
 )
 
 

@@ -80,8 +80,7 @@ CLAIMS = (
     ),
     Claim(
         "sparsity.exponent",
-        "The number of neurons that fire grows like m^0.76 up to a logarithmic factor: "
-        "the exponent is at most 0.76 + 0.05.",
+        "Up to a logarithmic factor the number of neurons that fire grows no faster than m^(0.76 + 0.05).",
         PAPER,
     ),
 )

@@ -86,7 +86,8 @@ CLAIMS = (
     Claim("stability.flips", "The share of fired pairs that flip falls as the width grows.", OURS),
     Claim(
         "stability.predicted",
-        "The number of pairs that flip is the number that one linearized step predicts, within 20%.",
+        "The number of pairs that flip is the number that one linearized step predicts, "
+        "within a factor of e^0.2.",
         OURS,
     ),
 )
@@ -313,8 +314,8 @@ def plot(figure: Figure, results: Sequence[tuple[Inputs, Result]]) -> None:
             name = label if index == 0 else None
             axes.loglog(s["width"], values, marker, markersize=4, alpha=0.6, color=color, label=name)
     for axes, law, measured, label in (
-        (left, push, [s["radius"] for s in seeds], "law 1 / (sqrt(m) Phi(-b))"),
-        (right, flip_share, [s["flips"] / s["fired"] for s in seeds], "law phi(b) / (sqrt(m) Phi(-b)^2)"),
+        (left, push, [s["radius"] for s in seeds], "law, scaled to the points"),
+        (right, flip_share, [s["flips"] / s["fired"] for s in seeds], "law, scaled to the points"),
     ):
         widths = np.concatenate([s["width"] for s in seeds])
         # The laws hold up to a constant, taken here from the points.
@@ -323,6 +324,7 @@ def plot(figure: Figure, results: Sequence[tuple[Inputs, Result]]) -> None:
         axes.loglog(line, constant * along(law, line), color="tab:orange", label=label)
         axes.set_xscale("log", base=2)
         axes.set_xlabel("width m")
+        axes.set_ylim(0.75 * axes.get_ylim()[0], None)
         axes.legend(frameon=False, loc="lower left")
     left.set_ylabel("largest change of a neuron's weights")
     right.set_ylabel("share of fired pairs")
