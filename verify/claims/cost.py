@@ -365,8 +365,8 @@ def plot(figure: Figure, results: Sequence[tuple[Inputs, Result]]) -> None:
     law *= mean("counts", "update")[0] / law[0]
     axes.loglog(widths, law, ":", color="gray", marker="", label="law m Phi(-b), scaled")
     axes.set_xscale("log", base=2)
-    axes.set(xlabel="width m", ylabel="work of one iteration")
-    axes.legend(frameon=False)
+    axes.set(xlabel="width m", ylabel="work of one iteration", ylim=(None, 100 * axes.get_ylim()[1]))
+    axes.legend(frameon=False, ncols=2, loc="upper left")
 
 
 EXPERIMENT = Experiment(
