@@ -17,7 +17,8 @@ Departures from the paper
 1. The scores are updated through ``X X^T`` instead of new weights: ``n`` instead of ``d`` multiply-adds a pair and
    point, no weights formed. Equal in exact arithmetic; the tests compare with dense weights.
 2. ``solver="cholesky"`` solves with the Gram matrix itself, whose entries the fired pairs give in less time than a
-   sketch. ``solver="sketch"`` is the paper's sketch-preconditioned iteration; see departures 3 and 4.
+   sketch. ``solver="sketch"`` is the paper's: sketch, QR, preconditioned iteration; here by conjugate gradients, with
+   the paper's own gradient steps in `fast.regression.solve_sketched` as ``method="paper"``. See 3 and 4 too.
 3. Its sketch is drawn once, in the preparation, instead of once an iteration. The solution is the same for every
    sketch of good quality; only the number of inner iterations depends on it.
 4. It iterates close to rounding error by default, so that both solvers give the same run. The accuracy that the
