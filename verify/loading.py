@@ -65,11 +65,12 @@ UNREADABLE_NPZ = (
     OSError,
     EOFError,
     KeyError,
-    NotImplementedError,
+    RuntimeError,
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What `numpy.load` raises for a file that is damaged, encrypted, pickled or something else."""
+"""What `numpy.load` raises for a file that is damaged, pickled or something else; `RuntimeError` for an encrypted
+archive and, as its kind `NotImplementedError`, for a compression that Python does not know."""
 
 
 @dataclass(frozen=True, eq=False)

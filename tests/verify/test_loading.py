@@ -294,3 +294,19 @@ def test_what_is_prepared_can_be_trained_on(
     check_data(made.X)
     np.testing.assert_allclose(np.linalg.norm(made.X, axis=1), 1, rtol=1e-6)
     assert len(made.X) == len(made.y) == len(made.places) == n - made.dropped_rows
+
+
+@pytest.mark.parametrize(("field", "value"), [(6, 1), (8, 99)], ids=["encrypted", "unknown compression"])
+def test_an_npz_that_zipfile_cannot_open_is_refused(tmp_path: Path, field: int, value: int) -> None:
+    """Set the flag or the method of every member, in its own header and in the directory at the end."""
+    path = tmp_path / "file.npz"
+    np.savez(path, X=np.eye(3), y=np.ones(3))
+    content = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", field), (b"PK\x01\x02", field + 2)):
+        at = content.find(signature)
+        while at >= 0:
+            content[at + offset] = value
+            at = content.find(signature, at + 4)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"file\.npz: cannot be read as arrays of numbers .*numpy\.savez"):
+        load(path)
