@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -369,6 +369,24 @@ def make_finding(
     )
     ends = None if low is None and high is None else (low, high)
     return Finding(claim_id, verdict, estimate, ends, margin, domain, reason)
+
+
+def contradicted(finding: Finding) -> Finding:
+    """Withdraw a finding that rests on counters which a witness contradicts; one that fails anyway stays so.
+
+    Parameters
+    ----------
+    finding : Finding
+        What the counters said.
+
+    Returns
+    -------
+    Finding
+        With the verdict "invalid", or the same finding if it fails.
+    """
+    if finding.verdict == "fails":
+        return finding
+    return replace(finding, verdict="invalid", reason=f"The witness contradicts the counters. {finding.reason}")
 
 
 def _check_confidence(confidence: float) -> None:

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +38,7 @@ from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs,
 from verify.statistics import (
     NOT_A_NUMBER,
     Interval,
+    contradicted,
     decide_above,
     decide_below,
     make_finding,
@@ -204,15 +204,8 @@ def decide(results: Sequence[tuple[Inputs, Result]]) -> list[Finding]:
     ]
     witness = _find_witness(results, domain)
     if witness.verdict == "fails":
-        findings = [_doubted(finding) if finding.claim in RELY_ON_COUNTS else finding for finding in findings]
+        findings = [contradicted(finding) if finding.claim in RELY_ON_COUNTS else finding for finding in findings]
     return [*findings, witness]
-
-
-def _doubted(finding: Finding) -> Finding:
-    """Withdraw what counters say of a loop that reads more than it counts; a claim that fails anyway stays so."""
-    if finding.verdict == "fails":
-        return finding
-    return replace(finding, verdict="invalid", reason=f"The witness contradicts the counters. {finding.reason}")
 
 
 def describe_domain(results: Sequence[tuple[Inputs, Result]]) -> str:

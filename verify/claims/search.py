@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +23,7 @@ import numpy as np
 from reference.notation import BoolArray, FloatArray, IntArray
 from verify import closed_forms
 from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result
-from verify.statistics import Interval, decide_below, make_finding, slope, t_interval
+from verify.statistics import Interval, contradicted, decide_below, make_finding, slope, t_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -150,15 +149,8 @@ def decide(results: Sequence[tuple[Inputs, Result]]) -> list[Finding]:
     failures = [0.0 if result["witness"] else 1.0 for _, result in results]
     witness = _worst("witness", failures, 0.0, "= 0 (poison noticed)", domain, "poisoned queries noticed")
     if witness.verdict == "fails":
-        findings = [_doubted(finding) if finding.claim in RELY_ON_COUNTS else finding for finding in findings]
+        findings = [contradicted(finding) if finding.claim in RELY_ON_COUNTS else finding for finding in findings]
     return [*findings, witness]
-
-
-def _doubted(finding: Finding) -> Finding:
-    """Withdraw what counters of a query say that looks at more than it counts; a claim that fails anyway stays so."""
-    if finding.verdict == "fails":
-        return finding
-    return replace(finding, verdict="invalid", reason=f"The witness contradicts the counters. {finding.reason}")
 
 
 def build_bound(width: int) -> float:
