@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -111,6 +112,25 @@ def test_the_tripwire_catches_a_scan() -> None:
     before = len(run.fired)
     run._look()
     assert len(run.fired) > before or not np.isfinite(run.residual).all()
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "sketch"])
+def test_an_iteration_allocates_nothing_of_the_size_of_the_network(solver: Solver) -> None:
+    """A dense scan needs at least a truth value per neuron, even one whose result is thrown away."""
+    rng = np.random.default_rng(5)
+    width = 2**20
+    problem = make("random", 4, 8, rng)
+    network = initialize(width, 8, shift=shift_for(width, 0.5), rng=rng)
+    run = TreeRun(network, problem.X, problem.y, solver=solver, rng=rng)
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            before, _ = tracemalloc.get_traced_memory()
+            tracemalloc.reset_peak()
+            run.iterate()
+            assert tracemalloc.get_traced_memory()[1] - before < width
+    finally:
+        tracemalloc.stop()
 
 
 def test_counts_follow_the_fired_pairs() -> None:
