@@ -1,46 +1,70 @@
-"""Gauss-Newton training that touches only the neurons that fire.
+"""Gauss-Newton training that touches only the neurons that fire, and then only what changes.
 
-Mathematics: the iteration of `reference.gauss_newton`, on the data structures of [A]::
+Mathematics: the iteration of `reference.gauss_newton`. Two ways to know who fires.
 
-    prepare   U = X W^T, one tree of maxima per data point over its scores; X X^T              n m d
-    query     the fired pairs: every tree asked for the scores of at least b                   |pairs| log m
-    predict   f_i = m^(-1/2) sum of a_r (U[i, r] - b) over the fired pairs                     |pairs|
+``search="events"`` (ours, the default). The fired pairs are found once; from then on `fast.watched_pairs` knows which
+pairs a step may flip, looks at those alone, and proves that no other pair can have changed (invariants 1 to 6 there)::
+
+    prepare   one pass over W in blocks: the pairs that fire and those close to it; C; f; X X^T     m n d
+    solve     G g = f - y, G = (X X^T) o C / m, by conjugate gradients on an earlier factor         n^2 an inner step
+    step      the pairs that are due; f <- f - G g + s_r |e_rj| at flips; C <- C + flips            what is due, n^2
+
+``search="tree"`` is the paper's, on a tree of maxima for each data point::
+
+    prepare   U = X W^T, the trees; X X^T                                                           m n d
+    query     the fired pairs: every tree asked for the scores of at least b                        |pairs| log m
+    predict   f_i = m^(-1/2) sum of a_r (U[i, r] - b) over the fired pairs                          |pairs|
     solve     G g = f - y from the fired pairs alone
-    step      c_ri <- c_ri - g_i on the fired pairs; the weights stay implicit                 |pairs|
-    update    U[j, r] <- U[j, r] - m^(-1/2) a_r sum_{i: r fires on x_i} g_i <x_i, x_j>         |pairs| n
-              and the maxima above, in all n trees, for every neuron that fired                n log m a neuron
+    step      c_ri <- c_ri - g_i on the fired pairs; the weights stay implicit                      |pairs|
+    update    U[j, r] <- U[j, r] - m^(-1/2) a_r sum_{i: r fires on x_i} g_i <x_i, x_j>              |pairs| n
+              and the maxima above, in all n trees, for every neuron that fired                     n log m a neuron
 
-A neuron that fires on no data point has zero gradient, keeps its scores, and is never looked at after the
-preparation: no iteration forms an array of size ``m``, and none reads ``W``.
+A neuron that fires on no data point has zero gradient and keeps its scores: after the preparation no iteration of
+either reads its weights or forms an array of size ``m``. Outside the theorem's reach ``step="safeguarded"`` makes the
+trials that `reference.safeguard` asks for; a trial on events costs what it would flip.
 
 Departures from the paper
-1. The scores are updated through ``X X^T`` instead of new weights: ``n`` instead of ``d`` multiply-adds a pair and
-   point, no weights formed. Equal in exact arithmetic; the tests compare with dense weights.
-2. ``solver="cholesky"`` solves with the Gram matrix itself, whose entries the fired pairs give in less time than a
+1. Its data structure updates all ``n`` trees for every neuron that moves; events leave out what cannot flip.
+2. The trees' scores are updated through ``X X^T`` instead of new weights: ``n`` instead of ``d`` multiply-adds a pair
+   and point, no weights formed. Equal in exact arithmetic; the tests compare with dense weights.
+3. ``solver="cholesky"`` solves with the Gram matrix itself, whose entries the fired pairs give in less time than a
    sketch. ``solver="sketch"`` is the paper's: sketch, QR, preconditioned iteration; here by conjugate gradients, with
-   the paper's own gradient steps in `fast.regression.solve_sketched` as ``method="paper"``. See 3 and 4 too.
-3. Its sketch is drawn once, in the preparation, instead of once an iteration. The solution is the same for every
+   the paper's own gradient steps in `fast.regression.solve_sketched` as ``method="paper"``. See 4 and 5 too.
+4. Its sketch is drawn once, in the preparation, instead of once an iteration. The solution is the same for every
    sketch of good quality; only the number of inner iterations depends on it.
-4. It iterates close to rounding error by default, so that both solvers give the same run. The accuracy that the
+5. It iterates close to rounding error by default, so that both solvers give the same run. The accuracy that the
    paper's proof needs is `reference.regression.paper_accuracy`; pass it as ``accuracy``.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fast.gram import shared_counts
 from fast.jacobian import FiredJacobian
-from fast.regression import ACCURACY, solve_cholesky, solve_sketched
+from fast.regression import ACCURACY, WarmCholesky, solve_cholesky, solve_sketched
 from fast.sketch import default_size, sketch_jacobian, sketch_jacobian_work
 from fast.threshold_search import ThresholdForest
-from fast.two_layer import Coefficients, FiredPairs, ImplicitNetwork, predict_from_fired, score_blocks
+from fast.two_layer import (
+    BLOCK_ENTRIES,
+    Coefficients,
+    FiredPairs,
+    ImplicitNetwork,
+    StartingNetwork,
+    check_given,
+    predict_from_fired,
+    score_blocks,
+    starting_network,
+)
+from fast.watched_pairs import Trial, WatchedPairs
 from reference.notation import (
     FloatArray,
     InputError,
+    IntArray,
+    SingularGramError,
     breakdown_explained,
     check_data,
     check_every_point_fires,
@@ -51,26 +75,40 @@ from reference.notation import (
     check_run,
     unfinished,
 )
-from reference.regression import check_accuracy
+from reference.regression import check_accuracy, rounding_floor
+from reference.safeguard import (
+    DAMPING,
+    LOOK_AHEAD,
+    Move,
+    Step,
+    allowance_after,
+    crept,
+    length,
+    next_move,
+    stall_message,
+)
 from reference.sketch import draw_tensor_sketch
 from reference.trace import Trace
-from reference.two_layer import TwoLayerNetwork
 
-Search = Literal["tree"]
+Search = Literal["events", "tree"]
 Solver = Literal["cholesky", "sketch"]
 Counts = dict[str, int]
 
+MOST_WATCHED = 4
+"""Most pairs that are watched at the start for each pair that fires."""
+
 
 def train(
-    network: TwoLayerNetwork | ImplicitNetwork,
+    network: StartingNetwork | ImplicitNetwork,
     X: ArrayLike,
     y: ArrayLike,
     *,
     iterations: int,
     tolerance: float = 0.0,
-    search: Search = "tree",
+    search: Search = "events",
     solver: Solver = "cholesky",
     rng: np.random.Generator | None = None,
+    step: Step = "full",
     accuracy: float = ACCURACY,
 ) -> Trace[ImplicitNetwork]:
     """Train by Gauss-Newton ([A], Theorem 1.1): solve ``G g = f - y``, step ``W <- W - J^T g``, repeat.
@@ -87,20 +125,26 @@ def train(
         At most this many steps.
     tolerance : float
         Stop as soon as the residual is at most this multiple of the initial one; 0 takes all steps.
-    search : {"tree"}
-        How the fired pairs are found.
+    search : {"events", "tree"}
+        How the fired pairs are found; the run is the same.
     solver : {"cholesky", "sketch"}
         How ``G g = f - y`` is solved.
     rng : numpy.random.Generator
         Source of the sketch; required by ``solver="sketch"`` and not used otherwise.
+    step : {"full", "safeguarded"}
+        The paper's step, or one that never raises the residual; see `reference.safeguard`.
     accuracy : float
         Relative residual at which ``solver="sketch"`` stops.
 
     Returns
     -------
     Trace
-        ``counts`` holds, for each iteration, ``gram`` or ``sketch``, ``solve`` and ``step`` (multiply-adds),
-        ``update`` and ``query`` (tree nodes looked at), ``active_pairs`` and ``predict`` (fired pairs after the step).
+        ``counts`` holds the work of each iteration. Both searches: ``solve`` or ``sketch`` and ``predict``
+        (multiply-adds), ``active_pairs`` (fired pairs after the step). Events: ``compare`` (entries whose time was
+        looked at), ``look`` (pairs computed), ``drift``, ``certify``, ``compute`` and ``gram`` (multiply-adds for those
+        pairs, for the rows checked, for the rows computed, for the shared-fired counts), ``flips`` (pairs). Trees:
+        ``gram`` and ``step`` (multiply-adds), ``update`` and ``query`` (tree nodes looked at). A safeguarded
+        iteration counts all its trials, and a run that stalled says so in ``stopped``.
 
     Raises
     ------
@@ -111,7 +155,7 @@ def train(
     SingularGramError
         ``G`` is singular to working precision.
     DivergenceError
-        The residual grew out of bounds, or had grown when one of the two above occurred.
+        The residual grew out of bounds, or had grown when one of the two above occurred. Only with ``step="full"``.
 
     Examples
     --------
@@ -121,21 +165,341 @@ def train(
     >>> trace.converged, bool((trace.residual_norms[1:] <= trace.residual_norms[:-1] / 2).all())
     (True, True)
     """
-    if search != "tree":
-        raise InputError(f"search is {search!r}; pass 'tree'")
+    if search not in ("events", "tree"):
+        raise InputError(f"search is {search!r}; pass 'events' or 'tree'")
     check_run(iterations, tolerance)
-    run = TreeRun(network, X, y, solver=solver, rng=rng, accuracy=accuracy)
-    while unfinished(run.residual_norms, iterations, tolerance):
-        run.iterate()
-    return run.trace(tolerance)
+    start: type[EventRun | TreeRun] = EventRun if search == "events" else TreeRun
+    run = start(network, X, y, solver=solver, rng=rng, step=step, accuracy=accuracy)
+    return run.run(iterations, tolerance)
 
 
-class TreeRun:
-    """A training run in progress: preparation when it is made, then one `iterate` per step.
+REFRESH = 1e-10
+"""Predictions that follow from steps alone are summed anew when rounding may have reached this share of the start."""
+
+
+TrialT = TypeVar("TrialT")
+SavedT = TypeVar("SavedT")
+
+
+class _Run(Generic[TrialT, SavedT]):
+    """What runs of both searches share: the checks, the record, the rule that makes one iteration."""
+
+    def __init__(
+        self,
+        network: StartingNetwork | ImplicitNetwork,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        solver: Solver = "cholesky",
+        rng: np.random.Generator | None = None,
+        step: Step = "full",
+        accuracy: float = ACCURACY,
+    ) -> None:
+        self.initial = starting_network(network)
+        # The trained network keeps the data, so the caller's array must not be shared.
+        self.X = check_points(check_data(X), self.initial.dim).copy()
+        self.X.flags.writeable = False
+        check_given(network, self.X)
+        self.y = check_labels(y, len(self.X))
+        n, (rows, d) = len(self.X), self.initial.weights.shape
+        if solver not in ("cholesky", "sketch"):
+            raise InputError(f"solver is {solver!r}; pass 'cholesky' or 'sketch'")
+        if step not in ("full", "safeguarded"):
+            raise InputError(f"step is {step!r}; pass 'full' or 'safeguarded'")
+        self.safeguarded = step == "safeguarded"
+        self.allowance, self.stopped = LOOK_AHEAD, ""
+        check_accuracy(accuracy)
+        self.accuracy = accuracy
+        self.draw = None
+        if solver == "sketch":
+            self.draw = draw_tensor_sketch(default_size(n), rows, d, rng=check_generator(rng))
+        self.inner_products = self.X @ self.X.T
+        self.counts: list[Counts] = []
+        self.preparation_counts: Counts = {"scores": n * rows * d, "inner_products": n * n * d}
+        self.residual_norms: list[float] = []
+        self.residual = self.y
+
+    def run(self, iterations: int, tolerance: float) -> Trace[ImplicitNetwork]:
+        """Iterate until the tolerance or the number of iterations is reached; see `train`."""
+        while unfinished(self.residual_norms, iterations, tolerance) and not self.stopped:
+            self.iterate()
+        return self.trace(tolerance)
+
+    def iterate(self) -> None:
+        """Take one Gauss-Newton step.
+
+        Raises
+        ------
+        NothingFiresError, SingularGramError, DivergenceError
+            As for `train`.
+        """
+        self._phases: Counts = {}
+        if self.safeguarded:
+            check_every_point_fires(self._fired_per_point())
+            move = self._take_safeguarded_step()
+        else:
+            with breakdown_explained(self.residual_norms):
+                check_every_point_fires(self._fired_per_point())
+                g = self._solve()
+            self._take(self._try(g))
+        self.residual_norms.append(float(np.linalg.norm(self.residual)))
+        if not self.safeguarded:
+            check_residual(self.residual_norms, self.y)
+        elif move == "stall" or crept(self.residual_norms):
+            condition = float(np.linalg.cond(self._gram()))
+            self.stopped = stall_message(self.X, self.y, self.residual_norms, condition, move)
+        self.counts.append(self._phases | self._state_counts())
+
+    def trace(self, tolerance: float) -> Trace[ImplicitNetwork]:
+        """Return the run so far."""
+        converged = self.residual_norms[-1] <= tolerance * self.residual_norms[0]
+        return Trace(
+            self._network(),
+            np.array(self.residual_norms),
+            self.residual + self.y,
+            converged,
+            self.counts,
+            self.preparation_counts,
+            "" if converged else self.stopped,
+        )
+
+    def _take_safeguarded_step(self) -> Move:
+        """Try, look ahead, shorten: whatever `reference.safeguard.next_move` says, until something is kept."""
+        current: float = self.residual_norms[-1]
+        saved: SavedT | None = None
+        first = self._direction()
+        trial = self._try(first)
+        ahead: list[float] = [self._norm_after(trial)]
+        shortened: list[float] = []
+        while True:
+            move = next_move(current, ahead, shortened, self.allowance)
+            if move == "advance":
+                saved = self._save() if saved is None else saved
+                self._take(trial)
+                trial = self._try(self._direction())
+                ahead.append(self._norm_after(trial))
+                continue
+            if move == "accept":
+                self._take(trial)
+                break
+            if saved is not None:
+                self._restore(saved)
+                saved = None
+            if move == "stall":
+                break
+            trial = self._try(length(shortened) * first)
+            shortened.append(self._norm_after(trial))
+        self.allowance = allowance_after(self.allowance, ahead, shortened)
+        return move
+
+    def _direction(self) -> FloatArray:
+        """Solve ``G g = f - y``, damped where ``G`` is singular."""
+        try:
+            return self._solve()
+        except SingularGramError:
+            G = self._gram()
+            self._count(solve=len(G) ** 3 // 3)
+            return solve_cholesky(G + DAMPING * np.trace(G) * np.eye(len(G)), self.residual)
+
+    def _count(self, **phases: int) -> None:
+        """Add to the work of this iteration."""
+        for phase, work in phases.items():
+            self._phases[phase] = self._phases.get(phase, 0) + work
+
+    def _start(self) -> None:
+        """Note the first residual."""
+        self.residual_norms.append(float(np.linalg.norm(self.residual)))
+        check_residual(self.residual_norms, self.y)
+
+    def _solve_sketched(self, jacobian: FiredJacobian) -> FloatArray:
+        assert self.draw is not None
+        sketched = sketch_jacobian(self.draw, jacobian)
+        solution = solve_sketched(jacobian, sketched, self.residual, accuracy=self.accuracy)
+        self._count(sketch=sketch_jacobian_work(self.draw, jacobian), solve=solution.work)
+        return solution.solution
+
+    # What the two searches do differently
+
+    def _fired_per_point(self) -> IntArray:
+        raise NotImplementedError
+
+    def _gram(self) -> FloatArray:
+        raise NotImplementedError
+
+    def _solve(self) -> FloatArray:
+        """Solve ``G g = f - y``."""
+        raise NotImplementedError
+
+    def _try(self, g: FloatArray) -> TrialT:
+        """Prepare the step ``W - J^T g``; nothing moves yet."""
+        raise NotImplementedError
+
+    def _norm_after(self, trial: TrialT) -> float:
+        """Compute the residual norm after it, infinite when it would leave some data point without a firing neuron."""
+        raise NotImplementedError
+
+    def _take(self, trial: TrialT) -> None:
+        """Take the step that was tried last."""
+        raise NotImplementedError
+
+    def _save(self) -> SavedT:
+        raise NotImplementedError
+
+    def _restore(self, saved: SavedT) -> None:
+        raise NotImplementedError
+
+    def _state_counts(self) -> Counts:
+        raise NotImplementedError
+
+    def _network(self) -> ImplicitNetwork:
+        raise NotImplementedError
+
+
+class EventRun(_Run[tuple[Trial, FloatArray, float], tuple[WatchedPairs, FloatArray, float]]):
+    """A training run whose cost follows what changes: preparation when it is made, then one `iterate` per step.
 
     Parameters
     ----------
-    network, X, y, solver, rng, accuracy
+    network, X, y, solver, rng, step, accuracy
+        As for `train`.
+
+    Attributes
+    ----------
+    watched : WatchedPairs
+        Which pairs fire, and which might soon.
+    residual : ndarray (n,)
+        ``f - y`` now.
+    residual_norms : list of float
+        Its norm at the start and after each step.
+    counts, preparation_counts
+        Work so far; see `train`.
+    """
+
+    watch: ClassVar[type[WatchedPairs]] = WatchedPairs
+    """What keeps the pairs; the tests put faulty ones in its place."""
+
+    def __init__(
+        self,
+        network: StartingNetwork | ImplicitNetwork,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        solver: Solver = "cholesky",
+        rng: np.random.Generator | None = None,
+        step: Step = "full",
+        accuracy: float = ACCURACY,
+    ) -> None:
+        super().__init__(network, X, y, solver=solver, rng=rng, step=step, accuracy=accuracy)
+        # Only this line, and rows of neurons that fire, are read from the weights; no iteration reads others.
+        band = default_band(self.initial, self.X, self.y, self.inner_products)
+        self.watched = self.watch(self.initial, self.X, self.inner_products, band)
+        self.warm = WarmCholesky()
+        self.preparation_counts |= {"watched": self.watched.used, "gram": self.watched.work["gram"]}
+        self.predictions, self.rounding = self.watched.predictions(), 0.0
+        self.residual = self.predictions - self.y
+        self._start()
+
+    @property
+    def fired(self) -> FiredPairs:
+        """The pairs that fire now."""
+        return self.watched.fired_pairs()
+
+    def _fired_per_point(self) -> IntArray:
+        return np.diag(self.watched.shared).astype(np.intp)
+
+    def _gram(self) -> FloatArray:
+        G: FloatArray = self.inner_products * self.watched.shared / self.initial.width
+        return G
+
+    def _solve(self) -> FloatArray:
+        if self.draw is None:
+            before = self.warm.work
+            g = self.warm.solve(self._gram(), self.residual)
+            self._count(solve=self.warm.work - before)
+            return g
+        fired = self.fired
+        return self._solve_sketched(FiredJacobian(self.X, fired, self.initial.signs[fired.neuron_index]))
+
+    def _try(self, g: FloatArray) -> tuple[Trial, FloatArray, float]:
+        before, G = dict(self.watched.work), self._gram()
+        trial = self.watched.try_step(g)
+        predictions: FloatArray = self.predictions - G @ g + trial.correction
+        self._count(predict=g.size**2)
+        rounding = self.rounding + rounding_floor(float(np.trace(G)), g)
+        if rounding > REFRESH * self.residual_norms[0]:
+            predictions, rounding = self.watched.predictions(trial), 0.0
+            self._count(predict=int(trial.fired_per_point.sum()))
+        self._count(**{phase: work - before[phase] for phase, work in self.watched.work.items()})
+        return trial, predictions, rounding
+
+    def _norm_after(self, trial: tuple[Trial, FloatArray, float]) -> float:
+        step, predictions, _ = trial
+        return float(np.linalg.norm(predictions - self.y)) if step.fired_per_point.all() else np.inf
+
+    def _take(self, trial: tuple[Trial, FloatArray, float]) -> None:
+        before = dict(self.watched.work)
+        self.watched.take(trial[0])
+        _, self.predictions, self.rounding = trial
+        self.residual = self.predictions - self.y
+        self._count(**{phase: work - before[phase] for phase, work in self.watched.work.items()})
+
+    def _save(self) -> tuple[WatchedPairs, FloatArray, float]:
+        return self.watched.copy(), self.predictions, self.rounding
+
+    def _restore(self, saved: tuple[WatchedPairs, FloatArray, float]) -> None:
+        self.watched, self.predictions, self.rounding = saved
+        self.residual = self.predictions - self.y
+
+    def _state_counts(self) -> Counts:
+        return {"active_pairs": self.watched.active_pairs}
+
+    def _network(self) -> ImplicitNetwork:
+        return self.watched.trained_network()
+
+
+def default_band(network: StartingNetwork, X: FloatArray, y: FloatArray, inner_products: FloatArray) -> float:
+    """Guess how far below the shift pairs must be watched, from a sample of the weights.
+
+    If the Gram matrix were diagonal and ``f`` zero, the first step would be ``g_i = -y_i m / k``, and would change a
+    score by at most ``max|y| |<x_i, x_j>| sqrt(m) / k`` for each point ``i`` that its neuron fires on. That times
+    nearly the most points that one neuron fires on (Poisson, mean plus three deviations) is watched, but not more than
+    `MOST_WATCHED` pairs for each that fires. A bad guess costs time only.
+
+    Parameters
+    ----------
+    network : StartingNetwork
+        The initial network; one block of weights is read.
+    X : ndarray (n, d)
+        Data points.
+    y : ndarray (n,)
+        Labels.
+    inner_products : ndarray (n, n)
+        ``X X^T``.
+
+    Returns
+    -------
+    float
+    """
+    rows = max(1, BLOCK_ENTRIES // len(X))
+    scores = (network.weights[:rows] @ X.T).ravel()
+    fires = max(1, int(np.count_nonzero(scores >= network.shift)))
+    share = fires / scores.size
+    fan = len(X) * share
+    step = float(np.abs(y).max()) * np.sqrt(network.width) / (share * len(network.signs))
+    coherence = float(np.abs(inner_products - np.diag(np.diag(inner_products))).max(axis=1).mean())
+    band = coherence * step * (fan + 3 * np.sqrt(fan) + 2)
+    if MOST_WATCHED * fires < scores.size:
+        farthest = np.partition(scores, -MOST_WATCHED * fires)[-MOST_WATCHED * fires]
+        band = min(band, max(0.0, network.shift - float(farthest)))
+    return float(band)
+
+
+class TreeRun(_Run[tuple[FloatArray, FloatArray], tuple[IntArray, FloatArray, Coefficients]]):
+    """A training run on the paper's trees: preparation when it is made, then one `iterate` per step.
+
+    Parameters
+    ----------
+    network, X, y, solver, rng, step, accuracy
         As for `train`.
 
     Attributes
@@ -154,96 +518,89 @@ class TreeRun:
 
     def __init__(
         self,
-        network: TwoLayerNetwork | ImplicitNetwork,
+        network: StartingNetwork | ImplicitNetwork,
         X: ArrayLike,
         y: ArrayLike,
         *,
         solver: Solver = "cholesky",
         rng: np.random.Generator | None = None,
+        step: Step = "full",
         accuracy: float = ACCURACY,
     ) -> None:
-        self.initial = network.to_dense()
-        # The trained network keeps the data, so the caller's array must not be shared.
-        self.X = check_points(check_data(X), self.initial.dim).copy()
-        self.X.flags.writeable = False
-        self.y = check_labels(y, len(self.X))
-        n, (m, d) = len(self.X), self.initial.weights.shape
-        if solver not in ("cholesky", "sketch"):
-            raise InputError(f"solver is {solver!r}; pass 'cholesky' or 'sketch'")
-        check_accuracy(accuracy)
-        self.accuracy = accuracy
-        self.draw = None
-        if solver == "sketch":
-            self.draw = draw_tensor_sketch(default_size(n), m, d, rng=check_generator(rng))
-        self.inner_products = self.X @ self.X.T
+        super().__init__(network, X, y, solver=solver, rng=rng, step=step, accuracy=accuracy)
+        n, rows = len(self.X), len(self.initial.signs)
         # Only this line and the trained network's own methods read the weights; no iteration does.
-        self.forest = ThresholdForest.build_from_blocks(n, m, score_blocks(self.initial.weights, self.X))
-        self.coefficients = Coefficients(m, n)
-        self.counts: list[Counts] = []
-        self.preparation_counts = {
-            "scores": n * m * d,
-            "inner_products": n * n * d,
-            "build": self.forest.nodes_visited["build"],
-        }
-        self.residual_norms: list[float] = []
-        self.preparation_counts.update(self._look())
-        check_residual(self.residual_norms, self.y)
+        self.forest = ThresholdForest.build_from_blocks(n, rows, score_blocks(self.initial.weights, self.X))
+        self.coefficients = Coefficients(rows, n)
+        self.preparation_counts["build"] = self.forest.nodes_visited["build"]
+        self._phases = {}
+        self._look()
+        self.preparation_counts |= self._phases | self._state_counts()
+        self._start()
 
-    def iterate(self) -> None:
-        """Take one Gauss-Newton step.
+    def _fired_per_point(self) -> IntArray:
+        return self.fired.per_point()
 
-        Raises
-        ------
-        NothingFiresError, SingularGramError, DivergenceError
-            As for `train`.
-        """
-        with breakdown_explained(self.residual_norms):
-            check_every_point_fires(self.fired.per_point())
-            jacobian = FiredJacobian(self.X, self.fired, self.initial.signs[self.fired.neuron_index])
-            g, counts = self._solve(jacobian)
-        counts |= self._step(jacobian, g)
-        counts |= self._look()
-        self.counts.append(counts)
-        check_residual(self.residual_norms, self.y)
-
-    def trace(self, tolerance: float) -> Trace[ImplicitNetwork]:
-        """Return the run so far."""
-        return Trace(
-            self.coefficients.network(self.initial, self.X),
-            np.array(self.residual_norms),
-            self.residual + self.y,
-            self.residual_norms[-1] <= tolerance * self.residual_norms[0],
-            self.counts,
-            self.preparation_counts,
-        )
-
-    def _look(self) -> Counts:
+    def _look(self) -> None:
         """Find the fired pairs, the predictions and the residual."""
         before = self.forest.nodes_visited["query"]
         data_index, neuron_index = self.forest.query(self.initial.shift)
-        self.fired = FiredPairs(data_index, neuron_index, self.forest.n, self.forest.width)
+        self.fired = FiredPairs(data_index, neuron_index, self.forest.n, self.initial.width)
         signs = self.initial.signs[neuron_index]
+        self.jacobian = FiredJacobian(self.X, self.fired, signs)
         scores = self.forest.scores_at(data_index, neuron_index)
         self.residual = predict_from_fired(self.fired, scores, signs, self.initial.shift) - self.y
-        self.residual_norms.append(float(np.linalg.norm(self.residual)))
-        visited = self.forest.nodes_visited["query"] - before
-        return {"query": visited, "active_pairs": len(neuron_index), "predict": len(scores)}
+        self._count(query=self.forest.nodes_visited["query"] - before, predict=len(scores))
 
-    def _solve(self, jacobian: FiredJacobian) -> tuple[FloatArray, Counts]:
-        """Solve ``G g = f - y``."""
-        if self.draw is None:
-            shared, shared_work = shared_counts(jacobian)
-            G = self.inner_products * shared / self.forest.width
-            return solve_cholesky(G, self.residual), {"gram": shared_work + G.size, "solve": len(G) ** 3 // 3}
-        sketched = sketch_jacobian(self.draw, jacobian)
-        solution = solve_sketched(jacobian, sketched, self.residual, accuracy=self.accuracy)
-        return solution.solution, {"sketch": sketch_jacobian_work(self.draw, jacobian), "solve": solution.work}
+    def _gram(self) -> FloatArray:
+        shared, work = shared_counts(self.jacobian)
+        self._count(gram=work + shared.size)
+        return self.inner_products * shared / self.initial.width
 
-    def _step(self, jacobian: FiredJacobian, g: FloatArray) -> Counts:
-        """Move the coefficients and the scores of every neuron that fires somewhere."""
-        self.coefficients.subtract(jacobian.neurons, jacobian.column, self.fired.data_index, g)
+    def _solve(self) -> FloatArray:
+        if self.draw is not None:
+            return self._solve_sketched(self.jacobian)
+        self._count(solve=len(self.X) ** 3 // 3)
+        return solve_cholesky(self._gram(), self.residual)
+
+    def _try(self, g: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Compute the scores (n, u) that the fired neurons would have."""
+        jacobian = self.jacobian
         increments = jacobian.factors.T @ (g[:, np.newaxis] * self.inner_products)  # (u, n)
+        self._count(step=len(self.fired) * self.forest.n)
+        return g, self.forest.scores_of(jacobian.neurons) - increments.T
+
+    def _norm_after(self, trial: tuple[FloatArray, FloatArray]) -> float:
+        excess = trial[1] - self.initial.shift
+        if not (excess >= 0).any(axis=1).all():
+            return np.inf
+        signs = self.initial.signs[self.jacobian.neurons] / np.sqrt(self.initial.width)
+        self._count(predict=excess.size)
+        return float(np.linalg.norm(np.maximum(excess, 0) @ signs - self.y))
+
+    def _take(self, trial: tuple[FloatArray, FloatArray]) -> None:
+        """Move the coefficients and the scores of every neuron that fires somewhere; look again."""
+        jacobian, (g, scores) = self.jacobian, trial
+        self.coefficients.subtract(jacobian.neurons, jacobian.column, self.fired.data_index, g)
         before = self.forest.nodes_visited["update"]
-        self.forest.update(jacobian.neurons, self.forest.scores_of(jacobian.neurons) - increments.T)
-        visited = self.forest.nodes_visited["update"] - before
-        return {"step": len(self.fired) * (self.forest.n + 1), "update": visited}
+        self.forest.update(jacobian.neurons, scores)
+        self._count(step=len(self.fired), update=self.forest.nodes_visited["update"] - before)
+        self._look()
+
+    def _save(self) -> tuple[IntArray, FloatArray, Coefficients]:
+        # Neurons that do not fire do not move, so the ones that fire now are all that trials can change.
+        neurons = self.jacobian.neurons
+        return neurons, self.forest.scores_of(neurons), self.coefficients.copy()
+
+    def _restore(self, saved: tuple[IntArray, FloatArray, Coefficients]) -> None:
+        neurons, scores, self.coefficients = saved
+        before = self.forest.nodes_visited["update"]
+        self.forest.update(neurons, scores)
+        self._count(update=self.forest.nodes_visited["update"] - before)
+        self._look()
+
+    def _state_counts(self) -> Counts:
+        return {"active_pairs": len(self.fired)}
+
+    def _network(self) -> ImplicitNetwork:
+        return self.coefficients.network(self.initial, self.X)

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fast.jacobian import FiredJacobian
-from fast.two_layer import ImplicitNetwork, fired_pairs
+from fast.two_layer import ImplicitNetwork, StartingNetwork, fired_pairs, starting_network, warn_of_missing
 from reference.notation import FloatArray, check_points
-from reference.two_layer import TwoLayerNetwork
 
 DENSE_AT = 1 / 64
 """Share of ``n^2 u`` at which one sparse addition per shared pair costs as much as float32 BLAS on everything."""
@@ -26,12 +25,12 @@ SPARSE_BELOW = 8
 EXACT_IN_FLOAT32 = 1 << 24
 
 
-def gram(network: TwoLayerNetwork | ImplicitNetwork, X: ArrayLike) -> FloatArray:
+def gram(network: StartingNetwork | ImplicitNetwork, X: ArrayLike) -> FloatArray:
     """Compute ``G = J J^T`` ([A], Definition 2.7) from inner products and shared-fired counts.
 
     Parameters
     ----------
-    network : TwoLayerNetwork or ImplicitNetwork
+    network : TwoLayerNetwork, LazyNetwork or ImplicitNetwork
         Width ``m``.
     X : array_like (n, d)
         Data points.
@@ -45,17 +44,24 @@ def gram(network: TwoLayerNetwork | ImplicitNetwork, X: ArrayLike) -> FloatArray
     InputError
         NaN or infinite entries, wrong number of columns.
 
+    Warns
+    -----
+    PartialPredictionWarning
+        Points that a lazy network was not given: on these only the neurons that exist are counted.
+
     Examples
     --------
+    >>> from reference.two_layer import TwoLayerNetwork
     >>> gram(TwoLayerNetwork([[2.0, 2.0], [3.0, 3.0]], [-1, 1], 1.0), [[1.0, 0.0], [0.6, 0.8]]).round(12)
     array([[1. , 0.6],
            [0.6, 1. ]])
     """
-    dense = network.to_dense()
-    points = check_points(X, dense.dim)
-    fired, _ = fired_pairs(dense.weights, points, dense.shift)
-    shared, _ = shared_counts(FiredJacobian(points, fired, dense.signs[fired.neuron_index]))
-    return (points @ points.T) * shared / dense.width
+    current = starting_network(network)
+    points = check_points(X, current.dim)
+    warn_of_missing(current, points)
+    fired, _ = fired_pairs(current.weights, points, current.shift)
+    shared, _ = shared_counts(FiredJacobian(points, fired, current.signs[fired.neuron_index]))
+    return (points @ points.T) * shared / current.width
 
 
 def shared_counts(jacobian: FiredJacobian) -> tuple[FloatArray, int]:

@@ -8,19 +8,24 @@ Mathematics ([A], its training loop without the data structures; the loss is Def
 
 The residual would vanish in one step if no pair (neuron, data point) changed between firing and not firing; what is
 left after the step is made by the pairs that did. Theorem 1.1 of [A] says that on wide networks and separated data
-the residual at least halves in every iteration.
+the residual at least halves in every iteration. Outside the theorem's reach it may climb; ``step="safeguarded"`` then
+looks ahead and, failing that, shortens the step, as `reference.safeguard` decides.
 
 Departures from the paper
 1. ``G g = f - y`` is solved exactly instead of to the accuracy that the proof needs. `reference.regression` has the
    paper's solver.
 2. A run that grows instead of shrinking is stopped with an error; the paper assumes a width at which it cannot happen.
+3. ``step="safeguarded"`` never lets the residual grow. It is ours, put together from the sources that
+   `reference.safeguard` names; an iteration in which the full step lowers the residual is the paper's.
 
-Cost per iteration: ``n m d`` for the pattern, ``n^2 m d`` for ``G``, ``n^3`` for the solve, ``n m d`` for the step.
+Cost per iteration: ``n m d`` for the pattern, ``n^2 m d`` for ``G``, ``n^3`` for the solve, ``n m d`` for the step. A
+safeguarded iteration pays for the pattern and the step once a trial, for ``G`` and the solve once a full step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -29,6 +34,8 @@ from reference.gram import gram
 from reference.jacobian import jacobian
 from reference.notation import (
     FloatArray,
+    InputError,
+    SingularGramError,
     breakdown_explained,
     check_data,
     check_every_point_fires,
@@ -39,12 +46,29 @@ from reference.notation import (
     unfinished,
 )
 from reference.regression import solve_exact
+from reference.safeguard import (
+    DAMPING,
+    LOOK_AHEAD,
+    Move,
+    Step,
+    allowance_after,
+    crept,
+    length,
+    next_move,
+    stall_message,
+)
 from reference.trace import Trace
 from reference.two_layer import TwoLayerNetwork, activation_pattern
 
 
 def train(
-    network: TwoLayerNetwork, X: ArrayLike, y: ArrayLike, *, iterations: int, tolerance: float = 0.0
+    network: TwoLayerNetwork,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    iterations: int,
+    tolerance: float = 0.0,
+    step: Step = "full",
 ) -> Trace[TwoLayerNetwork]:
     """Train by Gauss-Newton ([A], Theorem 1.1): solve ``G g = f - y``, step ``W <- W - J^T g``, repeat.
 
@@ -60,22 +84,28 @@ def train(
         At most this many steps.
     tolerance : float
         Stop as soon as the residual is at most this multiple of the initial one; 0 takes all steps.
+    step : {"full", "safeguarded"}
+        The paper's step, or one that never raises the residual: the full step wherever that lowers it by one part in
+        10,000 or more and leaves every data point a neuron that fires, see `reference.safeguard` for the rest. One
+        safeguarded iteration keeps one point and may try up to 61. A run that gets no further, be it for rounding
+        error, ends early, and ``stopped`` says why.
 
     Returns
     -------
     Trace
-        ``counts`` has the multiply-adds of the phases ``pattern``, ``gram``, ``solve`` and ``step``.
+        ``counts`` has the multiply-adds of the phases ``pattern``, ``gram``, ``solve`` and ``step``, those of trials
+        that were not kept included. The iteration in which a safeguarded run finds no step repeats the residual.
 
     Raises
     ------
     InputError
         Bad arguments; see `reference.notation.check_data`.
     NothingFiresError
-        A data point on which no neuron fires.
+        A data point on which no neuron fires; in a safeguarded run, at the start.
     SingularGramError
-        ``G`` is singular to working precision.
+        ``G`` is singular to working precision. Not in a safeguarded run, which damps it.
     DivergenceError
-        The residual grew out of bounds, or had grown when one of the two above occurred.
+        The residual grew out of bounds, or had grown when one of the two above occurred. Not in a safeguarded run.
 
     Examples
     --------
@@ -86,7 +116,21 @@ def train(
     >>> trace = train(network, X, np.array([1.0, -1.0, 1.0]), iterations=8, tolerance=1e-12)
     >>> trace.converged, bool((trace.residual_norms[1:] <= trace.residual_norms[:-1] / 2).all())
     (True, True)
+
+    One neuron, ``f = max(w - 1, 0)``, cannot reach the label -1. The full step would silence it, half of it leads to
+    the kink, and from there nothing leads on:
+
+    >>> network = TwoLayerNetwork([[2.0]], [1.0], 1.0)
+    >>> trace = train(network, [[1.0]], [-1.0], iterations=9, step="safeguarded")
+    >>> trace.residual_norms, trace.network.weights
+    (array([2., 1., 1.]), array([[1.]]))
+    >>> print(trace.stopped.partition(",")[0])
+    stalled at iteration 2 with residual 1
     """
+    if step == "safeguarded":
+        return take_safeguarded_steps(network, X, y, iterations=iterations, tolerance=tolerance)
+    if step != "full":
+        raise InputError(f"step is {step!r}; pass 'full' or 'safeguarded'")
     return take_steps(
         network,
         X,
@@ -146,3 +190,157 @@ def take_steps(
         counts.append({"pattern": n * m * d, "gram": n * n * m * d, "solve": n**3, "step": n * m * d})
     converged = residual_norms[-1] <= tolerance * residual_norms[0]
     return Trace(network, np.array(residual_norms), residual + y, converged, counts)
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """Weights that a safeguarded run has reached, on trial or for good.
+
+    Parameters
+    ----------
+    network : TwoLayerNetwork
+        The weights.
+    residual : ndarray (n,)
+        ``f - y``.
+    norm : float
+        ``||f - y||``; infinite when no neuron fires on some data point, which bars the weights from being kept.
+    """
+
+    network: TwoLayerNetwork
+    residual: FloatArray
+    norm: float
+
+
+def take_safeguarded_steps(
+    network: TwoLayerNetwork, X: ArrayLike, y: ArrayLike, *, iterations: int, tolerance: float
+) -> Trace[TwoLayerNetwork]:
+    """Repeat the safeguarded step; see `reference.safeguard`.
+
+    Parameters
+    ----------
+    network, X, y, iterations, tolerance
+        As for `train`.
+
+    Returns
+    -------
+    Trace
+        As for `train`.
+
+    Raises
+    ------
+    InputError, NothingFiresError
+        As for `train`.
+    """
+    X = check_points(check_data(X), network.dim)
+    y = check_labels(y, len(X))
+    check_run(iterations, tolerance)
+
+    residual = network.predict(X) - y
+    here = Point(network, residual, float(np.linalg.norm(residual)))
+    residual_norms = [here.norm]
+    check_residual(residual_norms, y)
+    counts: list[dict[str, int]] = []
+    allowance, stopped = LOOK_AHEAD, ""
+    while unfinished(residual_norms, iterations, tolerance) and not stopped:
+        check_every_point_fires(activation_pattern(here.network, X).sum(axis=1))
+        search = Search(here, X, y)
+        move = search.run(allowance)
+        if move == "accept":
+            here = search.newest
+        residual_norms.append(here.norm)
+        counts.append(search.counts())
+        allowance = allowance_after(allowance, search.ahead, search.shortened)
+        if move == "stall" or crept(residual_norms):
+            condition = float(np.linalg.cond(gram(here.network, X)))
+            stopped = stall_message(X, y, residual_norms, condition, move)
+    converged = residual_norms[-1] <= tolerance * residual_norms[0]
+    stopped = "" if converged else stopped
+    return Trace(here.network, np.array(residual_norms), here.residual + y, converged, counts, stopped=stopped)
+
+
+class Search:
+    """One safeguarded iteration: trials from ``start`` until one is kept or none is left.
+
+    Parameters
+    ----------
+    start : Point
+        The accepted weights.
+    X : ndarray (n, d)
+        Data points.
+    y : ndarray (n,)
+        Labels.
+
+    Attributes
+    ----------
+    newest : Point
+        The newest trial.
+    ahead : list of float
+        Residual norms after 1, 2, ... full steps.
+    shortened : list of float
+        Residual norms after steps of length 1/2, 1/4, ... from ``start``.
+    solves : int
+        Systems solved, those found singular included.
+    """
+
+    def __init__(self, start: Point, X: FloatArray, y: FloatArray) -> None:
+        self.start, self.X, self.y = start, X, y
+        self.newest = start
+        self.ahead: list[float] = []
+        self.shortened: list[float] = []
+        self.solves = 0
+
+    def run(self, allowance: int) -> Move:
+        """Make trials until `next_move` says to keep the newest or to give up.
+
+        Parameters
+        ----------
+        allowance : int
+            How many full steps may follow the first.
+
+        Returns
+        -------
+        {"accept", "stall"}
+        """
+        first = self.direction(self.start)
+        self.newest = self.moved(self.start, first, 1.0)
+        self.ahead.append(self.newest.norm)
+        while True:
+            move = next_move(self.start.norm, self.ahead, self.shortened, allowance)
+            if move == "advance":
+                self.newest = self.moved(self.newest, self.direction(self.newest), 1.0)
+                self.ahead.append(self.newest.norm)
+            elif move == "shorten":
+                self.newest = self.moved(self.start, first, length(self.shortened))
+                self.shortened.append(self.newest.norm)
+            else:
+                return move
+
+    def direction(self, point: Point) -> FloatArray:
+        """Solve ``G g = f - y``, or ``(G + DAMPING trace(G) I) g = f - y`` where ``G`` is singular; returns (n,)."""
+        G = gram(point.network, self.X)
+        self.solves += 1
+        try:
+            return solve_exact(G, point.residual)
+        except SingularGramError:
+            self.solves += 1
+            return solve_exact(G + DAMPING * np.trace(G) * np.eye(len(G)), point.residual)
+
+    def moved(self, point: Point, g: FloatArray, step_length: float) -> Point:
+        """Make the step ``W - s J^T g`` from a point and look at where it leads."""
+        network = point.network
+        step = (jacobian(network, self.X).T @ g).reshape(network.weights.shape)
+        network = TwoLayerNetwork(network.weights - step_length * step, network.signs, network.shift)
+        residual = network.predict(self.X) - self.y
+        every_point_fires = activation_pattern(network, self.X).any(axis=1).all()
+        return Point(network, residual, float(np.linalg.norm(residual)) if every_point_fires else np.inf)
+
+    def counts(self) -> dict[str, int]:
+        """Count the multiply-adds of all trials."""
+        n, (m, d) = len(self.X), self.start.network.weights.shape
+        trials, full_steps = len(self.ahead) + len(self.shortened), len(self.ahead)
+        return {
+            "pattern": trials * n * m * d,
+            "gram": full_steps * n * n * m * d,
+            "solve": self.solves * n**3,
+            "step": trials * n * m * d,
+        }

@@ -45,6 +45,9 @@ class Trace(Generic[NetworkT]):
         arrays it processed. The phases differ between algorithms; each ``train`` documents its own.
     preparation_counts : dict
         The same for the work before the first iteration.
+    stopped : str
+        For a safeguarded run that ended because it got no further: one sentence that says at which iteration and
+        residual, why, and what to do. Empty otherwise.
     """
 
     network: NetworkT
@@ -53,3 +56,4 @@ class Trace(Generic[NetworkT]):
     converged: bool
     counts: list[dict[str, int]]
     preparation_counts: dict[str, int] = field(default_factory=dict)
+    stopped: str = ""

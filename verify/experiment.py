@@ -21,6 +21,7 @@ import numpy as np
 import fast.baselines
 import fast.gauss_newton
 import fast.gram
+import fast.lazy_width
 import fast.regression
 import fast.shifted_ntk
 import fast.sketch
@@ -132,8 +133,11 @@ class CodeUnderTest:
         Draws a network; see `reference.two_layer.initialize`.
     reference_train, train, train_dense, train_compacted, train_gradient_descent : callable
         Training loops; see `reference.gauss_newton`, `fast.gauss_newton` and `fast.baselines`.
-    start, start_dense : callable
-        The loops prepared but not yet iterating; see `fast.gauss_newton.TreeRun` and `fast.baselines.DenseRun`.
+    start, start_events, start_dense : callable
+        The loops prepared but not yet iterating; see `fast.gauss_newton.TreeRun`, `EventRun` there and
+        `fast.baselines.DenseRun`.
+    lazy_initialize : callable
+        Draws only the neurons that fire; see `fast.lazy_width.initialize`.
     forest : type
         See `fast.threshold_search.ThresholdForest`.
     gram, shifted_ntk : callable
@@ -146,6 +150,8 @@ class CodeUnderTest:
     reference_train: Callable[..., Any] = reference.gauss_newton.train
     train: Callable[..., Any] = fast.gauss_newton.train
     start: Callable[..., Any] = fast.gauss_newton.TreeRun
+    start_events: Callable[..., Any] = fast.gauss_newton.EventRun
+    lazy_initialize: Callable[..., Any] = fast.lazy_width.initialize
     train_dense: Callable[..., Any] = fast.baselines.train_dense
     train_compacted: Callable[..., Any] = fast.baselines.train_compacted
     start_dense: Callable[..., Any] = fast.baselines.DenseRun

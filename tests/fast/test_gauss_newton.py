@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import gzip
 import inspect
 import tracemalloc
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,27 +14,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reference.gauss_newton
+import verify
 from fast.baselines import train_compacted, train_dense
-from fast.gauss_newton import Solver, TreeRun, train
+from fast.gauss_newton import EventRun, Search, Solver, TreeRun, train
 from reference.notation import DivergenceError, InputError, NothingFiresError, SingularGramError
 from reference.two_layer import TwoLayerNetwork, initialize, shift_for
 from verify.problems import make, unit_rows
 from verify.strategies import Case, generators, training_cases
 from verify.tolerances import RUN
 
+SEARCHES: tuple[Search, ...] = ("events", "tree")
 FAILURES = (NothingFiresError, SingularGramError, DivergenceError)
 
 
-def assert_same_run(case: Case, solver: Solver, rng: np.random.Generator) -> None:
+def assert_same_run(
+    case: Case, search: Search, solver: Solver, rng: np.random.Generator, iterations: int = 5
+) -> None:
     """Compare a fast run with the reference: the same failure, or the same residuals, predictions and weights."""
     initial_weights = case.network.weights.copy()
     try:
-        expected = reference.gauss_newton.train(case.network, case.X, case.y, iterations=5)
+        expected = reference.gauss_newton.train(case.network, case.X, case.y, iterations=iterations)
     except FAILURES as failure:
         with pytest.raises(type(failure)):
-            train(case.network, case.X, case.y, iterations=5, solver=solver, rng=rng)
+            train(case.network, case.X, case.y, iterations=iterations, search=search, solver=solver, rng=rng)
         return
-    trace = train(case.network, case.X, case.y, iterations=5, solver=solver, rng=rng)
+    trace = train(case.network, case.X, case.y, iterations=iterations, search=search, solver=solver, rng=rng)
     scale = max(1e-300, float(np.linalg.norm(case.y)))
     np.testing.assert_allclose(trace.residual_norms, expected.residual_norms, atol=RUN * scale, rtol=RUN)
     np.testing.assert_allclose(trace.predictions, expected.predictions, atol=RUN * scale)
@@ -44,16 +50,22 @@ def assert_same_run(case: Case, solver: Solver, rng: np.random.Generator) -> Non
 
 
 @given(training_cases(), generators)
-def test_cholesky_runs_equal_the_reference(case: Case, rng: np.random.Generator) -> None:
-    assert_same_run(case, "cholesky", rng)
+def test_event_runs_equal_the_reference(case: Case, rng: np.random.Generator) -> None:
+    assert_same_run(case, "events", "cholesky", rng)
+
+
+@given(training_cases(), generators)
+def test_tree_runs_equal_the_reference(case: Case, rng: np.random.Generator) -> None:
+    assert_same_run(case, "tree", "cholesky", rng)
 
 
 @settings(max_examples=25)
-@given(training_cases(), generators)
-def test_sketch_runs_equal_the_reference(case: Case, rng: np.random.Generator) -> None:
-    assert_same_run(case, "sketch", rng)
+@given(training_cases(), generators, st.sampled_from(SEARCHES))
+def test_sketch_runs_equal_the_reference(case: Case, rng: np.random.Generator, search: Search) -> None:
+    assert_same_run(case, search, "sketch", rng)
 
 
+@pytest.mark.parametrize("search", SEARCHES)
 @pytest.mark.parametrize("solver", ["cholesky", "sketch"])
 @pytest.mark.parametrize(
     ("family", "angle", "n", "d", "m", "alpha"),
@@ -63,15 +75,17 @@ def test_sketch_runs_equal_the_reference(case: Case, rng: np.random.Generator) -
         ("random", None, 24, 16, 3001, 0.0),
         ("pairs", 0.15, 32, 8, 8192, 0.24),
         ("twins", 0.15, 17, 5, 8191, 0.1),
+        ("random", None, 8, 2, 20000, 0.24),
+        ("clash", None, 32, 16, 8192, 0.24),
     ],
 )
 def test_larger_runs_equal_the_reference(
-    family: str, angle: float | None, n: int, d: int, m: int, alpha: float, solver: Solver
+    family: str, angle: float | None, n: int, d: int, m: int, alpha: float, solver: Solver, search: Search
 ) -> None:
     rng = np.random.default_rng(11)
     problem = make(family, n, d, rng, angle=angle)
     network = initialize(m, d, shift=shift_for(m, alpha), rng=rng)
-    assert_same_run(Case(network, problem.X, problem.y, problem.unseen), solver, rng)
+    assert_same_run(Case(network, problem.X, problem.y, problem.unseen), search, solver, rng)
 
 
 def trainable(n: int = 16, alpha: float = 0.24) -> tuple[TwoLayerNetwork, np.ndarray, np.ndarray]:
@@ -83,7 +97,7 @@ def trainable(n: int = 16, alpha: float = 0.24) -> tuple[TwoLayerNetwork, np.nda
 def test_an_iteration_reads_nothing_that_it_has_no_right_to_read() -> None:
     """Tripwire: poison the weights and scores of every neuron outside the blocks that fire; the run must not notice."""
     network, X, y = trainable(n=4, alpha=0.5)
-    honest = train(network, X, y, iterations=6)
+    honest = train(network, X, y, iterations=6, search="tree")
 
     weights = network.weights.copy()
     run = TreeRun(TwoLayerNetwork(weights, network.signs, network.shift), X, y)
@@ -104,6 +118,25 @@ def test_an_iteration_reads_nothing_that_it_has_no_right_to_read() -> None:
     assert trace.network.coefficients.tolist() == honest.network.coefficients.tolist()
 
 
+def test_events_read_only_weights_of_neurons_that_fire() -> None:
+    network, X, y = trainable(n=16, alpha=0.4)
+    honest = train(network, X, y, iterations=6)
+
+    weights = network.weights.copy()
+    run = EventRun(TwoLayerNetwork(weights, network.signs, network.shift), X, y)
+    quiet = np.ones(network.width, dtype=bool)
+    quiet[honest.network.moved] = False
+    assert quiet.mean() > 0.5
+    weights[quiet] = np.inf
+    for _ in range(6):
+        run.iterate()
+    trace = run.trace(0.0)
+    assert sum(counts["compute"] for counts in trace.counts) > 0  # rows that do fire were read again
+    assert trace.residual_norms.tolist() == honest.residual_norms.tolist()
+    assert trace.predictions.tolist() == honest.predictions.tolist()
+    assert trace.network.moved_weights().tolist() == honest.network.moved_weights().tolist()
+
+
 def test_the_tripwire_catches_a_scan() -> None:
     network, X, y = trainable()
     run = TreeRun(network, X, y)
@@ -114,14 +147,17 @@ def test_the_tripwire_catches_a_scan() -> None:
     assert len(run.fired) > before or not np.isfinite(run.residual).all()
 
 
+@pytest.mark.parametrize("start", [EventRun, TreeRun])
 @pytest.mark.parametrize("solver", ["cholesky", "sketch"])
-def test_an_iteration_allocates_nothing_of_the_size_of_the_network(solver: Solver) -> None:
+def test_an_iteration_allocates_nothing_of_the_size_of_the_network(
+    solver: Solver, start: type[EventRun | TreeRun]
+) -> None:
     """A dense scan needs at least a truth value per neuron, even one whose result is thrown away."""
     rng = np.random.default_rng(5)
     width = 2**20
     problem = make("random", 4, 8, rng)
     network = initialize(width, 8, shift=shift_for(width, 0.5), rng=rng)
-    run = TreeRun(network, problem.X, problem.y, solver=solver, rng=rng)
+    run = start(network, problem.X, problem.y, solver=solver, rng=rng)
     tracemalloc.start()
     try:
         for _ in range(3):
@@ -135,7 +171,7 @@ def test_an_iteration_allocates_nothing_of_the_size_of_the_network(solver: Solve
 
 def test_counts_follow_the_fired_pairs() -> None:
     network, X, y = trainable()
-    trace = train(network, X, y, iterations=3)
+    trace = train(network, X, y, iterations=3, search="tree")
     run = TreeRun(network, X, y)
     n, d = X.shape
     assert trace.preparation_counts["scores"] == n * network.width * d
@@ -176,9 +212,7 @@ def test_training_can_go_on_from_its_own_result() -> None:
 
 def test_randomness_is_reproducible_and_required_by_the_sketch_alone() -> None:
     network, X, y = trainable()
-    one, two = (
-        train(network, X, y, iterations=2, solver="sketch", rng=np.random.default_rng(3)) for _ in range(2)
-    )
+    one, two = (train(network, X, y, iterations=2, solver="sketch", rng=np.random.default_rng(3)) for _ in range(2))
     assert one.predictions.tolist() == two.predictions.tolist()
     with pytest.raises(InputError, match="Generator"):
         train(network, X, y, iterations=2, solver="sketch")
@@ -186,8 +220,10 @@ def test_randomness_is_reproducible_and_required_by_the_sketch_alone() -> None:
 
 def test_bad_arguments_are_refused() -> None:
     network, X, y = trainable()
-    with pytest.raises(InputError, match="search is 'scan'; pass 'tree'"):
+    with pytest.raises(InputError, match="search is 'scan'; pass 'events' or 'tree'"):
         train(network, X, y, iterations=2, search="scan")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="step is 'half'; pass 'full' or 'safeguarded'"):
+        train(network, X, y, iterations=2, step="half")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="solver is 'lu'; pass 'cholesky' or 'sketch'"):
         train(network, X, y, iterations=2, solver="lu")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="X has 7 columns but the network takes 8"):
@@ -217,16 +253,17 @@ def test_a_singular_gram_matrix_is_an_error() -> None:
             )
 
 
-def uncentred(seed: int) -> tuple[TwoLayerNetwork, np.ndarray, np.ndarray]:
+def uncentred(seed: int, d: int = 8) -> tuple[TwoLayerNetwork, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    X = 1 + 0.3 * rng.standard_normal((20, 8))
+    X = 1 + 0.3 * rng.standard_normal((20, d))
     X /= np.linalg.norm(X, axis=1, keepdims=True)
-    return initialize(512, 8, shift=shift_for(512, 0.1), rng=rng), X, rng.standard_normal(20)
+    return initialize(512, d, shift=shift_for(512, 0.1), rng=rng), X, rng.standard_normal(20)
 
 
 LOOPS = {
     "reference": reference.gauss_newton.train,
-    "cholesky": train,
+    "events": train,
+    "tree": partial(train, search="tree"),
     "sketch": partial(train, solver="sketch", rng=np.random.default_rng(0)),
     "dense": train_dense,
     "compacted": train_compacted,
@@ -276,3 +313,78 @@ def test_both_sides_take_the_same_arguments() -> None:
     theirs = inspect.signature(reference.gauss_newton.train).parameters
     mine = inspect.signature(train).parameters
     assert list(theirs) == [name for name in mine if name in theirs]
+
+
+# The safeguarded step
+
+
+def digits(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sample the shipped digits as they are: rows of unit length, not centred; standardized labels."""
+    with gzip.open(Path(verify.__file__).parent / "data" / "digits.csv.gz", "rt") as file:
+        table = np.loadtxt(file, delimiter=",")
+    rows = table[np.random.default_rng(seed).permutation(len(table))[:n]]
+    X, y = rows[:, :-1], rows[:, -1]
+    return X / np.linalg.norm(X, axis=1, keepdims=True), (y - y.mean()) / y.std()
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("seed", range(3))
+def test_uncentred_digits_are_interpolated(seed: int, search: Search) -> None:
+    X, y = digits(100, seed)
+    network = initialize(2**13, 64, shift=shift_for(2**13, 0.1), rng=np.random.default_rng(seed))
+    trace = train(network, X, y, iterations=40, tolerance=1e-12, search=search, step="safeguarded")
+    assert trace.converged
+    assert trace.stopped == ""
+    assert (np.diff(trace.residual_norms) <= 0).all()
+    assert np.linalg.norm(trace.network.predict(X) - y) <= 2e-12 * trace.residual_norms[0]
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_safeguarded_run_equals_a_full_one_where_that_halves(search: Search) -> None:
+    network, X, y = trainable()
+    full = train(network, X, y, iterations=4, search=search)
+    assert (full.residual_norms[1:] <= full.residual_norms[:-1] / 2).all()
+    guarded = train(network, X, y, iterations=4, search=search, step="safeguarded")
+    assert guarded.residual_norms.tolist() == full.residual_norms.tolist()
+    assert guarded.network.moved_weights().tolist() == full.network.moved_weights().tolist()
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@settings(max_examples=25)
+@given(st.integers(0, 10**6))
+def test_safeguarded_runs_equal_the_reference(search: Search, seed: int) -> None:
+    """On data where most plain runs climb: the same trials are made and the same points kept."""
+    network, X, y = uncentred(seed, d=30)
+    expected = reference.gauss_newton.train(network, X, y, iterations=6, tolerance=1e-6, step="safeguarded")
+    trace = train(network, X, y, iterations=6, tolerance=1e-6, search=search, step="safeguarded")
+    np.testing.assert_allclose(trace.residual_norms, expected.residual_norms, atol=RUN * np.linalg.norm(y))
+    weights = expected.network.weights
+    np.testing.assert_allclose(trace.network.to_dense().weights, weights, atol=RUN * abs(weights).max())
+    assert (np.diff(trace.residual_norms) <= 0).all()
+    assert trace.converged == expected.converged
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@settings(max_examples=25)
+@given(st.integers(0, 10**6))
+def test_hopeless_runs_report_true_residuals_that_never_climb(search: Search, seed: int) -> None:
+    """Where the Gram matrix is singular, huge steps cancel; what is reported must be what the network predicts."""
+    network, X, y = uncentred(seed)
+    trace = train(network, X, y, iterations=6, search=search, step="safeguarded")
+    assert (np.diff(trace.residual_norms) <= 0).all()
+    true = np.linalg.norm(trace.network.predict(X) - y)
+    np.testing.assert_allclose(true, trace.residual_norms[-1], atol=1e-5 * trace.residual_norms[0])
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_stalled_run_says_where_and_why(search: Search) -> None:
+    rng = np.random.default_rng(3)
+    X = rng.lognormal(0, 2, (60, 5))
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    network = initialize(512, 5, shift=shift_for(512, 0.1), rng=rng)
+    trace = train(network, X, rng.standard_normal(60), iterations=500, search=search, step="safeguarded")
+    assert not trace.converged
+    assert "stalled at iteration" in trace.stopped
+    assert "the closest data points are rows" in trace.stopped
+    assert len(trace.counts) == len(trace.residual_norms) - 1 < 500
+    assert (np.diff(trace.residual_norms) <= 0).all()

@@ -11,7 +11,8 @@ import fast.gauss_newton
 import fast.gram
 from fast.gram import gram, shared_counts
 from fast.jacobian import FiredJacobian
-from fast.two_layer import FiredPairs
+from fast.lazy_width import LazyNetwork
+from fast.two_layer import FiredPairs, ImplicitNetwork, PartialPredictionWarning
 from reference import gram as reference_gram
 from reference.notation import InputError
 from reference.two_layer import initialize
@@ -68,6 +69,24 @@ def test_an_implicit_network_has_the_gram_matrix_of_its_dense_form() -> None:
     trained = fast.gauss_newton.train(network, problem.X, problem.y, iterations=2).network
     expected = reference_gram.gram(trained.to_dense(), problem.X)
     np.testing.assert_allclose(gram(trained, problem.X), expected, atol=1e-13)
+
+
+@given(points(3), generators)
+def test_a_lazy_network_counts_over_all_its_neurons(X: np.ndarray, rng: np.random.Generator) -> None:
+    existing = initialize(20, 3, shift=0.4, rng=rng)
+    lazy = LazyNetwork(existing.weights, existing.signs, 0.4, 1 << 40, X)
+    expected = reference_gram.gram(existing, X) * 20 / 2**40
+    np.testing.assert_allclose(gram(lazy, X), expected, rtol=1e-12, atol=1e-14 / 2**40)
+    moved = ImplicitNetwork(lazy, X, np.array([3, 8]), 2.0**20 * rng.standard_normal((2, len(X))))
+    np.testing.assert_allclose(moved.predict(X), moved.to_dense().predict(X), atol=1e-12)
+    by_hand = reference_gram.gram(moved.to_dense(), X) * 20 / 2**40
+    np.testing.assert_allclose(gram(moved, X), by_hand, rtol=1e-12, atol=1e-14 / 2**40)
+
+
+def test_later_points_of_a_lazy_network_raise_a_warning() -> None:
+    lazy = LazyNetwork([[3.0, 0.0]], [1], 1.0, 4, np.eye(2))
+    with pytest.warns(PartialPredictionWarning, match="1 of 2 points, the first of them row 1"):
+        assert gram(lazy, [[1.0, 0.0], [0.6, 0.8]])[0, 1] == pytest.approx(0.6 / 4)
 
 
 def test_it_is_symmetric_and_positive_semidefinite() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fast.jacobian import FiredJacobian
-from fast.regression import Method, preconditioner, solve_cholesky, solve_sketched
+from fast.regression import Method, WarmCholesky, most_iterations, preconditioner, solve_cholesky, solve_sketched
 from fast.sketch import default_size, sketch_jacobian
 from fast.two_layer import FiredPairs
 from reference import regression as reference
@@ -182,3 +182,48 @@ def test_bad_arguments_are_named(call: Callable[..., object], message: str) -> N
     jacobian, _, sketched, rhs = make_system(0)
     with pytest.raises(InputError, match=message):
         call(jacobian, sketched, rhs)
+
+
+def positive_matrix(n: int, rng: np.random.Generator, condition: float = 10.0) -> FloatArray:
+    basis = np.linalg.qr(rng.standard_normal((n, n)))[0]
+    return (basis * np.geomspace(1, condition, n)) @ basis.T
+
+
+@given(seeds, st.integers(1, 80), st.sampled_from([0.0, 1e-8, 1e-3, 0.1, 1.0]), st.sampled_from([2.0, 1e4, 1e11]))
+def test_a_warm_factor_gives_the_same_solution(seed: int, n: int, drift: float, condition: float) -> None:
+    """However far the matrix drifts: a few conjugate gradient steps, or a new factor."""
+    rng = np.random.default_rng(seed)
+    G, warm = positive_matrix(n, rng, condition), WarmCholesky()
+    for _ in range(4):
+        G = (G + G.T) / 2
+        rhs = rng.standard_normal(n)
+        np.testing.assert_allclose(
+            warm.solve(G, rhs), np.linalg.solve(G, rhs), atol=1e-13 * condition * np.linalg.norm(np.linalg.solve(G, rhs))
+        )
+        G = G + drift * positive_matrix(n, rng)
+
+
+def test_a_warm_factor_saves_the_cube() -> None:
+    rng = np.random.default_rng(0)
+    n, warm = 120, WarmCholesky()
+    G = positive_matrix(n, rng)
+    warm.solve(G, rng.standard_normal(n))
+    first = warm.work
+    assert first >= n**3 // 3
+    warm.solve(G, rng.standard_normal(n))
+    assert warm.work - first <= 4 * n**2  # the same matrix: one solve and a look at its residual
+    warm.solve(G + 1e-6 * positive_matrix(n, rng), rng.standard_normal(n))
+    assert warm.work - first < n**3 // 3
+    assert most_iterations(n) * 2 * n**2 < n**3 // 3
+
+
+def test_a_matrix_that_turns_singular_is_not_solved_with_the_old_factor() -> None:
+    """The right-hand side lies in the range, so that conjugate gradients alone would not notice."""
+    rng = np.random.default_rng(0)
+    n, warm = 60, WarmCholesky()
+    values, basis = np.linalg.eigh(positive_matrix(n, rng))
+    warm.solve((basis * values) @ basis.T, rng.standard_normal(n))
+    values[0] = 0
+    G = (basis * values) @ basis.T
+    with pytest.raises(SingularGramError):
+        warm.solve((G + G.T) / 2, rng.standard_normal(n))

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 
 from fast import two_layer
-from fast.two_layer import Coefficients, FiredPairs, ImplicitNetwork, fired_pairs, predict_from_fired, score_blocks
+from fast.lazy_width import LazyNetwork
+from fast.two_layer import (
+    Coefficients,
+    FiredPairs,
+    ImplicitNetwork,
+    PartialPredictionWarning,
+    check_given,
+    fired_pairs,
+    predict_from_fired,
+    score_blocks,
+    starting_network,
+)
 from reference.notation import FloatArray, InputError
 from reference.two_layer import TwoLayerNetwork, activation_pattern, initialize, preactivations
 from verify.problems import unit_rows
@@ -132,3 +148,77 @@ def test_an_implicit_network_refuses_points_that_do_not_fit() -> None:
 def test_counting_by_point_includes_silent_points() -> None:
     fired = FiredPairs(np.array([0, 2, 2]), np.array([1, 0, 1]), 4, 2)
     assert fired.per_point().tolist() == [1, 0, 2, 0]
+
+
+def implicit_over_lazy(rng: np.random.Generator) -> ImplicitNetwork:
+    """Make a network of width 100 of which 7 neurons exist and rows 1, 2 and 5 have moved."""
+    X = unit_rows(4, 3, rng)
+    signs = 2.0 * rng.integers(0, 2, size=7) - 1.0
+    lazy = LazyNetwork(3 * rng.standard_normal((7, 3)), signs, 0.5, 100, X)
+    return ImplicitNetwork(lazy, X, np.array([1, 2, 5]), rng.standard_normal((3, 4)))
+
+
+@given(generators, BLOCKS)
+def test_over_a_lazy_network_the_width_is_that_of_all_neurons(rng: np.random.Generator, block: int) -> None:
+    implicit = implicit_over_lazy(rng)
+    lazy, X = implicit.initial, implicit.X
+    weights = lazy.weights.copy()
+    for row, r in enumerate([1, 2, 5]):
+        weights[r] += lazy.signs[r] / 10 * sum(implicit.coefficients[row, i] * X[i] for i in range(4))
+    expected = [sum(lazy.signs[r] * max(weights[r] @ x - 0.5, 0) for r in range(7)) / 10 for x in X]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(two_layer, "BLOCK_ENTRIES", block)
+        np.testing.assert_allclose(implicit.predict(X), expected, atol=1e-12)
+    written = starting_network(implicit)
+    assert isinstance(written, LazyNetwork)
+    assert (written.width, written.shift, written.points.tolist()) == (100, 0.5, X.tolist())
+    np.testing.assert_allclose(written.weights, weights, atol=1e-13)
+    np.testing.assert_allclose(implicit.to_dense().predict(X), expected, atol=1e-12)
+    assert implicit.to_dense().weights.shape == (7, 3)
+
+
+@given(generators)
+def test_sparse_coefficients_are_as_good_as_dense_ones(rng: np.random.Generator) -> None:
+    implicit = implicit_over_lazy(rng)
+    thinned = np.where(rng.random((3, 4)) < 0.5, implicit.coefficients, 0)
+    dense, thin = (replace(implicit, coefficients=kind) for kind in (thinned, sparse.csr_array(thinned)))
+    np.testing.assert_allclose(thin.moved_weights(), dense.moved_weights(), atol=1e-13)
+    np.testing.assert_allclose(thin.predict(implicit.X), dense.predict(implicit.X), atol=1e-13)
+    np.testing.assert_allclose(thin.to_dense().weights, dense.to_dense().weights, atol=1e-13)
+
+
+def test_later_points_of_a_trained_lazy_network_raise_a_warning() -> None:
+    implicit = implicit_over_lazy(np.random.default_rng(0))
+    with pytest.warns(PartialPredictionWarning, match="1 of 5 points, the first of them row 4") as caught:
+        implicit.predict(np.concatenate([implicit.X, [[0.0, 0.0, 2.0]]]))
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        implicit.predict(implicit.X[::-1])
+
+
+def test_what_is_missing_is_no_more_than_the_warning_says() -> None:
+    network = LazyNetwork([[1.0, 0.0]], [1], 0.0, 9, np.eye(2))
+    with pytest.warns(PartialPredictionWarning, match="standard deviation at most 2.12 to"):
+        network.predict([[1.0, 0.0], [0.0, -3.0], [0.0, 0.5]])  # E max(3 z, 0)^2 = 9 / 2
+    assert math.sqrt(9 / 2) == pytest.approx(2.12, abs=0.005)
+
+
+def test_a_dense_network_is_its_own_start_and_takes_all_points() -> None:
+    network = initialize(9, 3, shift=0.3, rng=np.random.default_rng(0))
+    assert starting_network(network) is network
+    check_given(network, 5 * np.eye(3))
+    implicit = ImplicitNetwork(network, np.eye(3), np.array([4]), np.array([[1.0, 2.0, 3.0]]))
+    check_given(implicit, 5 * np.eye(3))
+    written = starting_network(implicit)
+    assert isinstance(written, TwoLayerNetwork)
+    assert np.flatnonzero((written.weights != network.weights).any(axis=1)).tolist() == [4]
+    np.testing.assert_allclose((written.weights - network.weights)[4], network.signs[4] * np.array([1, 2, 3]) / 3)
+
+
+def test_a_lazy_network_takes_given_points_alone() -> None:
+    implicit = implicit_over_lazy(np.random.default_rng(0))
+    for network in (implicit, implicit.initial):
+        check_given(network, implicit.X[2:])
+        with pytest.raises(InputError, match=r"row 1 of X was not given.*\(2 such row\(s\)\).*all data in X or unseen"):
+            check_given(network, np.concatenate([implicit.X[:1], np.eye(3)[:2]]))

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fast.gauss_newton import EventRun
+from fast.watched_pairs import DueQueue, Trial, WatchedPairs
+from reference.gram import gram
+from reference.notation import IntArray
+from reference.two_layer import TwoLayerNetwork, activation_pattern, initialize, shift_for
+from verify.problems import make, unit_rows
+from verify.strategies import generators
+
+
+def watch(network: TwoLayerNetwork, X: np.ndarray, band: float) -> WatchedPairs:
+    return WatchedPairs(network, X, X @ X.T, band)
+
+
+def moved(network: TwoLayerNetwork, X: np.ndarray, g: np.ndarray) -> TwoLayerNetwork:
+    """Step by the definition: ``w_r - m^(-1/2) a_r sum of g_i x_i`` over the points that ``r`` fires on."""
+    pattern = activation_pattern(network, X)
+    steps = network.signs[:, np.newaxis] * (pattern.T @ (g[:, np.newaxis] * X)) / np.sqrt(network.width)
+    return TwoLayerNetwork(network.weights - steps, network.signs, network.shift)
+
+
+def assert_in_step(watched: WatchedPairs, f: np.ndarray, dense: TwoLayerNetwork, X: np.ndarray, scale: float) -> None:
+    """Compare pattern, counts, predictions and weights with a dense network."""
+    scores = dense.weights @ X.T
+    fires = scores >= dense.shift
+    fired = watched.fired_pairs()
+    mine = np.zeros_like(fires)
+    mine[fired.neuron_index, fired.data_index] = True
+    tolerance = 1e-10 * (1 + scale)
+    assert not ((mine != fires) & (np.abs(scores - dense.shift) > tolerance)).any()
+    assert watched.active_pairs == len(fired) == watched.fired[: watched.used].sum()
+    np.testing.assert_array_equal(watched.shared, mine.T.astype(float) @ mine)
+    predictions = dense.predict(X)
+    np.testing.assert_allclose(f, predictions, atol=tolerance * np.sqrt(dense.width))
+    np.testing.assert_allclose(watched.predictions(), predictions, atol=tolerance * np.sqrt(dense.width))
+    np.testing.assert_allclose(watched.trained_network().to_dense().weights, dense.weights, atol=tolerance)
+
+
+@settings(max_examples=80)
+@given(
+    generators,
+    st.sampled_from(["random", "pairs", "twins", "clash"]),
+    st.integers(1, 24),
+    st.sampled_from([2, 3, 8, 20]),
+    st.integers(1, 600),
+    st.sampled_from([0.0, 0.1, 0.4, 0.7]),
+    st.sampled_from([0.0, 0.01, 0.3, 3.0]),
+    st.lists(st.tuples(st.sampled_from(["take", "try", "undo"]), st.floats(1e-3, 30)), min_size=1, max_size=8),
+)
+def test_any_sequence_of_steps_agrees_with_dense_weights(
+    rng: np.random.Generator,
+    family: str,
+    n: int,
+    d: int,
+    m: int,
+    alpha: float,
+    band: float,
+    moves: list[tuple[str, float]],
+) -> None:
+    """Arbitrary directions and lengths, not only Gauss-Newton's; steps tried and not taken; steps taken and undone."""
+    X = make(family, n, d, rng).X
+    network = initialize(m, d, shift=shift_for(max(m, 2), alpha), rng=rng)
+    watched, dense = watch(network, X, band), network
+    f, scale = watched.predictions(), 0.0
+    assert_in_step(watched, f, dense, X, scale)
+    for move, length in moves:
+        g = length * np.sqrt(m) / 10 * rng.standard_normal(n)
+        saved = watched.copy()
+        trial = watched.try_step(g)
+        after = f - gram(dense, X) @ g + trial.correction
+        stepped = moved(dense, X, g)
+        np.testing.assert_allclose(after, stepped.predict(X), atol=1e-9 * (1 + scale + length) * np.sqrt(m))
+        np.testing.assert_allclose(watched.predictions(trial), after, atol=1e-9 * (1 + scale + length) * np.sqrt(m))
+        if move == "try":
+            continue
+        watched.take(trial)
+        if move == "undo":
+            watched = saved
+            continue
+        f, dense, scale = after, stepped, scale + length
+        assert_in_step(watched, f, dense, X, scale)
+
+
+def test_a_pair_on_its_kink_fires() -> None:
+    X = np.eye(2)
+    network = TwoLayerNetwork([[1.0, 0.5]], [1.0], 1.0)
+    watched = watch(network, X, 0.0)
+    assert watched.active_pairs == 1
+    # The step lowers the score of the first point by 1, and of the second not at all.
+    trial = watched.try_step(np.array([1.0, 0.0]))
+    assert trial.flips.size == 1
+
+
+def test_one_step_by_hand() -> None:
+    """One neuron, two points, ``<x_1, x_2> = 0.6``: the step pushes the second score over the shift."""
+    X = np.array([[1.0, 0.0], [0.6, 0.8]])
+    network = TwoLayerNetwork([[2.0, -0.5]], [1.0], 1.0)
+    watched = watch(network, X, 0.1)  # excesses 1 and -0.2: only the first pair is watched
+    assert watched.used == 1
+    trial = watched.try_step(np.array([-1.0, 0.0]))  # the weight moves by +x_1, the scores by 1 and 0.6
+    np.testing.assert_allclose(trial.correction, [0.0, 0.4])
+    np.testing.assert_array_equal(trial.fired_per_point, [1, 1])
+    watched.take(trial)
+    np.testing.assert_array_equal(watched.shared, [[1, 1], [1, 1]])
+    assert watched.work["compute"] > 0
+
+
+class CertificateOff(WatchedPairs):
+    def _certify(self, drift: float, total: np.ndarray) -> tuple[IntArray, np.ndarray, IntArray]:
+        none = np.empty(0, dtype=np.intp)
+        return none, np.empty(0), none
+
+
+class FlipsDropped(WatchedPairs):
+    def try_step(self, g: np.ndarray) -> Trial:
+        trial = super().try_step(g)
+        return Trial(**(vars(trial) | {"flips": trial.flips[:-1]}))
+
+
+class ClockStopped(WatchedPairs):
+    def _later(self, slack: Any, rate: Any) -> np.ndarray:  # noqa: ANN401
+        return 2 * super()._later(slack, rate)
+
+
+class CountsStale(WatchedPairs):
+    def _flip_shared(self, pairs: IntArray, change: IntArray) -> np.ndarray:
+        counts = super()._flip_shared(pairs, change)
+        return counts if self.drift == 0 else 0.999 * counts
+
+
+def worst_error(watch: type[WatchedPairs]) -> float:
+    """Return the largest error of predictions and shared counts in five steps on coherent data."""
+    rng = np.random.default_rng(0)
+    problem = make("clash", 24, 8, rng)
+    network = initialize(4096, 8, shift=shift_for(4096, 0.24), rng=rng)
+    run = type("Run", (EventRun,), {"watch": watch})(network, problem.X, problem.y)
+    worst = 0.0
+    for _ in range(5):
+        run.iterate()
+        dense = run.watched.trained_network().to_dense()
+        pattern = activation_pattern(dense, problem.X).astype(float)
+        worst = max(worst, abs(run.predictions - dense.predict(problem.X)).max())
+        worst = max(worst, abs(run.watched.shared - pattern @ pattern.T).max())
+    return worst
+
+
+@pytest.mark.parametrize("fault", [CertificateOff, FlipsDropped, ClockStopped, CountsStale])
+def test_planted_faults_show(fault: type[WatchedPairs]) -> None:
+    assert worst_error(WatchedPairs) < 1e-10
+    assert worst_error(fault) > 1e-4
+
+
+def test_rows_left_behind_are_dropped() -> None:
+    rng = np.random.default_rng(1)
+    X = unit_rows(30, 2, rng)
+    network = initialize(2000, 2, shift=shift_for(2000, 0.1), rng=rng)
+    watched, dense = watch(network, X, 0.0), network
+    compacted = 0
+    for _ in range(12):
+        g = 2 * rng.standard_normal(30)
+        dead = watched.dead
+        trial = watched.try_step(g)
+        compacted += watched.dead < dead
+        watched.take(trial)
+        dense = moved(dense, X, g)
+        assert_in_step(watched, dense.predict(X), dense, X, 1.0)
+        assert 2 * watched.dead <= watched.used
+    assert compacted > 0
+
+
+def test_late_steps_look_at_little() -> None:
+    rng = np.random.default_rng(2)
+    problem = make("random", 32, 32, rng)
+    network = initialize(2**18, 32, shift=shift_for(2**18, 0.24), rng=rng)
+    run = EventRun(network, problem.X, problem.y)
+    for _ in range(7):
+        run.iterate()
+    first, last = run.counts[0], run.counts[-1]
+    assert last["flips"] == 0
+    for phase in ("compare", "look", "drift", "gram"):
+        assert last[phase] * 50 < first[phase], phase
+
+
+def test_the_start_streams_over_the_weights() -> None:
+    rng = np.random.default_rng(3)
+    n, m = 64, 2**17
+    problem = make("random", n, 8, rng)
+    network = initialize(m, 8, shift=shift_for(m, 0.24), rng=rng)
+    tracemalloc.start()
+    try:
+        EventRun(network, problem.X, problem.y)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < n * m * 8 / 2
+
+
+@settings(max_examples=60)
+@given(generators, st.integers(1, 60), st.integers(1, 12))
+def test_the_queue_finds_what_is_due(rng: np.random.Generator, entries: int, steps: int) -> None:
+    """Against a plain comparison, with values that rise when found, and some that fall and are announced."""
+    due, queue, now = rng.exponential(size=entries), DueQueue(), 0.0
+    for _ in range(steps):
+        step = float(rng.exponential() / 4)
+        now += step
+        found = queue.reached(due, now, step)
+        assert found.tolist() == np.flatnonzero(due <= now).tolist()
+        due[found] = now + rng.exponential(size=len(found))
+        fallen = np.flatnonzero(rng.random(entries) < 0.2)
+        due[fallen] = np.minimum(due[fallen], now + 0.1 * rng.random(len(fallen)))
+        queue.lower(fallen, due)
