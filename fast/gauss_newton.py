@@ -43,6 +43,7 @@ from typing import ClassVar, Generic, Literal, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fast.all_pairs import AllPairs, AllTrial
 from fast.gram import shared_counts
 from fast.jacobian import FiredJacobian
 from fast.regression import ACCURACY, WarmCholesky, solve_cholesky, solve_sketched
@@ -59,7 +60,7 @@ from fast.two_layer import (
     score_blocks,
     starting_network,
 )
-from fast.watched_pairs import Trial, WatchedPairs
+from fast.watched_pairs import TooManyPairsError, Trial, WatchedPairs
 from reference.notation import (
     FloatArray,
     InputError,
@@ -75,7 +76,7 @@ from reference.notation import (
     check_run,
     unfinished,
 )
-from reference.regression import check_accuracy, rounding_floor
+from reference.regression import check_accuracy
 from reference.safeguard import (
     DAMPING,
     LOOK_AHEAD,
@@ -171,10 +172,6 @@ def train(
     start: type[EventRun | TreeRun] = EventRun if search == "events" else TreeRun
     run = start(network, X, y, solver=solver, rng=rng, step=step, accuracy=accuracy)
     return run.run(iterations, tolerance)
-
-
-REFRESH = 1e-10
-"""Predictions that follow from steps alone are summed anew when rounding may have reached this share of the start."""
 
 
 TrialT = TypeVar("TrialT")
@@ -355,7 +352,7 @@ class _Run(Generic[TrialT, SavedT]):
         raise NotImplementedError
 
 
-class EventRun(_Run[tuple[Trial, FloatArray, float], tuple[WatchedPairs, FloatArray, float]]):
+class EventRun(_Run["Trial | AllTrial", "WatchedPairs | AllPairs"]):
     """A training run whose cost follows what changes: preparation when it is made, then one `iterate` per step.
 
     Parameters
@@ -365,8 +362,8 @@ class EventRun(_Run[tuple[Trial, FloatArray, float], tuple[WatchedPairs, FloatAr
 
     Attributes
     ----------
-    watched : WatchedPairs
-        Which pairs fire, and which might soon.
+    watched : WatchedPairs or AllPairs
+        Which pairs fire, and which might soon. When too many might, from then on all of them in dense arrays.
     residual : ndarray (n,)
         ``f - y`` now.
     residual_norms : list of float
@@ -392,11 +389,12 @@ class EventRun(_Run[tuple[Trial, FloatArray, float], tuple[WatchedPairs, FloatAr
         super().__init__(network, X, y, solver=solver, rng=rng, step=step, accuracy=accuracy)
         # Only this line, and rows of neurons that fire, are read from the weights; no iteration reads others.
         band = default_band(self.initial, self.X, self.y, self.inner_products)
-        self.watched = self.watch(self.initial, self.X, self.inner_products, band)
+        scale = float(np.linalg.norm(self.y))
+        watched = self.watch(self.initial, self.X, self.inner_products, band, scale=scale)
+        self.preparation_counts |= {"watched": watched.used, "gram": watched.work["gram"]}
+        self.watched: WatchedPairs | AllPairs = AllPairs(watched) if watched.crowded() else watched
         self.warm = WarmCholesky()
-        self.preparation_counts |= {"watched": self.watched.used, "gram": self.watched.work["gram"]}
-        self.predictions, self.rounding = self.watched.predictions(), 0.0
-        self.residual = self.predictions - self.y
+        self.residual = self.watched.predictions - self.y
         self._start()
 
     @property
@@ -408,8 +406,7 @@ class EventRun(_Run[tuple[Trial, FloatArray, float], tuple[WatchedPairs, FloatAr
         return np.diag(self.watched.shared).astype(np.intp)
 
     def _gram(self) -> FloatArray:
-        G: FloatArray = self.inner_products * self.watched.shared / self.initial.width
-        return G
+        return self.watched.gram()
 
     def _solve(self) -> FloatArray:
         if self.draw is None:
@@ -420,35 +417,32 @@ class EventRun(_Run[tuple[Trial, FloatArray, float], tuple[WatchedPairs, FloatAr
         fired = self.fired
         return self._solve_sketched(FiredJacobian(self.X, fired, self.initial.signs[fired.neuron_index]))
 
-    def _try(self, g: FloatArray) -> tuple[Trial, FloatArray, float]:
-        before, G = dict(self.watched.work), self._gram()
-        trial = self.watched.try_step(g)
-        predictions: FloatArray = self.predictions - G @ g + trial.correction
-        self._count(predict=g.size**2)
-        rounding = self.rounding + rounding_floor(float(np.trace(G)), g)
-        if rounding > REFRESH * self.residual_norms[0]:
-            predictions, rounding = self.watched.predictions(trial), 0.0
-            self._count(predict=int(trial.fired_per_point.sum()))
-        self._count(**{phase: work - before[phase] for phase, work in self.watched.work.items()})
-        return trial, predictions, rounding
-
-    def _norm_after(self, trial: tuple[Trial, FloatArray, float]) -> float:
-        step, predictions, _ = trial
-        return float(np.linalg.norm(predictions - self.y)) if step.fired_per_point.all() else np.inf
-
-    def _take(self, trial: tuple[Trial, FloatArray, float]) -> None:
+    def _try(self, g: FloatArray) -> Trial | AllTrial:
         before = dict(self.watched.work)
-        self.watched.take(trial[0])
-        _, self.predictions, self.rounding = trial
-        self.residual = self.predictions - self.y
+        try:
+            trial: Trial | AllTrial = self.watched.try_step(g)
+        except TooManyPairsError:
+            assert isinstance(self.watched, WatchedPairs)
+            self.watched = AllPairs(self.watched)
+            trial = self.watched.try_step(g)
+        self._count(**{phase: work - before[phase] for phase, work in self.watched.work.items()})
+        return trial
+
+    def _norm_after(self, trial: Trial | AllTrial) -> float:
+        return float(np.linalg.norm(trial.predictions - self.y)) if trial.fired_per_point.all() else np.inf
+
+    def _take(self, trial: Trial | AllTrial) -> None:
+        before = dict(self.watched.work)
+        self.watched.take(trial)  # type: ignore[arg-type]  # it comes from this very object
+        self.residual = self.watched.predictions - self.y
         self._count(**{phase: work - before[phase] for phase, work in self.watched.work.items()})
 
-    def _save(self) -> tuple[WatchedPairs, FloatArray, float]:
-        return self.watched.copy(), self.predictions, self.rounding
+    def _save(self) -> WatchedPairs | AllPairs:
+        return self.watched.copy()
 
-    def _restore(self, saved: tuple[WatchedPairs, FloatArray, float]) -> None:
-        self.watched, self.predictions, self.rounding = saved
-        self.residual = self.predictions - self.y
+    def _restore(self, saved: WatchedPairs | AllPairs) -> None:
+        self.watched = saved
+        self.residual = self.watched.predictions - self.y
 
     def _state_counts(self) -> Counts:
         return {"active_pairs": self.watched.active_pairs}
@@ -463,7 +457,7 @@ def default_band(network: StartingNetwork, X: FloatArray, y: FloatArray, inner_p
     If the Gram matrix were diagonal and ``f`` zero, the first step would be ``g_i = -y_i m / k``, and would change a
     score by at most ``max|y| |<x_i, x_j>| sqrt(m) / k`` for each point ``i`` that its neuron fires on. That times
     nearly the most points that one neuron fires on (Poisson, mean plus three deviations) is watched, but not more than
-    `MOST_WATCHED` pairs for each that fires. A bad guess costs time only.
+    `MOST_WATCHED` pairs for each that fires, and fewer than would be crowded. A bad guess costs time only.
 
     Parameters
     ----------
@@ -488,10 +482,9 @@ def default_band(network: StartingNetwork, X: FloatArray, y: FloatArray, inner_p
     step = float(np.abs(y).max()) * np.sqrt(network.width) / (share * len(network.signs))
     coherence = float(np.abs(inner_products - np.diag(np.diag(inner_products))).max(axis=1).mean())
     band = coherence * step * (fan + 3 * np.sqrt(fan) + 2)
-    if MOST_WATCHED * fires < scores.size:
-        farthest = np.partition(scores, -MOST_WATCHED * fires)[-MOST_WATCHED * fires]
-        band = min(band, max(0.0, network.shift - float(farthest)))
-    return float(band)
+    most = max(fires, min(MOST_WATCHED * fires, int(WatchedPairs.most * scores.size / 2)))
+    farthest = np.partition(scores, scores.size - most)[scores.size - most]
+    return min(float(band), max(0.0, network.shift - float(farthest)))
 
 
 class TreeRun(_Run[tuple[FloatArray, FloatArray], tuple[IntArray, FloatArray, Coefficients]]):

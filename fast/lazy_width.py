@@ -24,7 +24,7 @@ When ``Q > 1`` the first step has no meaning, and all ``m`` neurons are drawn, b
 kept. On points that are far apart most neurons fire then, so little is lost. (Covering ``F`` by half-spaces less their
 intersection with an earlier one, after Hunter, 1976, and Worsley, 1982, lowers ``Q`` on points that are close together.
 It is left out: with ``Q <= 1`` it saves no draw, since those intersections are met by rejection; and ``Q > 1`` means
-that more than ``m`` pairs fire, so where ``m`` neurons are too many to draw, the pairs are too many to train on.)
+that more than ``m`` pairs fire, so where ``m`` neurons are too many to draw, the pairs are too many to work with.)
 
 *More points later* (`LazyNetwork.extend`) are exact as well. A neuron that does not exist has the law ``N(0, I_d)``
 given that it fires on no old point. That law is sampled by rejection: propose from ``N(0, I_d)``, and again while the

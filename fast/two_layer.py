@@ -242,7 +242,7 @@ def predict_from_fired(fired: FiredPairs, scores: FloatArray, signs: FloatArray,
 
 @dataclass(frozen=True, eq=False)
 class ImplicitNetwork:
-    """A trained network as its initial weights plus coefficients on the data.
+    """A trained network as its initial weights plus coefficients on the data, or plus the rows that moved.
 
     Parameters
     ----------
@@ -252,17 +252,23 @@ class ImplicitNetwork:
         Training inputs.
     moved : ndarray (v,) of int
         Rows of ``initial`` that have ever fired on a data point, in increasing order.
-    coefficients : ndarray or csr_array (v, n)
+    coefficients : ndarray or csr_array (v, n), optional
         ``c`` of those rows.
+    weights : ndarray (v, d), optional
+        Their weights, in place of ``c``: less to keep where most neurons fire on many points.
     """
 
     initial: StartingNetwork
     X: FloatArray
     moved: IntArray
-    coefficients: FloatArray | sparse.csr_array
+    coefficients: FloatArray | sparse.csr_array | None = None
+    weights: FloatArray | None = None
 
     def moved_weights(self) -> FloatArray:
         """Compute the current weights (v, d) of the neurons that moved."""
+        if self.weights is not None:
+            return self.weights
+        assert self.coefficients is not None
         scale = self.initial.signs[self.moved] / np.sqrt(self.initial.width)
         weights: FloatArray = self.initial.weights[self.moved] + scale[:, np.newaxis] * (self.coefficients @ self.X)
         return weights

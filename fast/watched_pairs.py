@@ -41,8 +41,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,11 +51,14 @@ from scipy import sparse
 from fast.gram import DENSE_AT
 from fast.two_layer import BLOCK_ENTRIES, FiredPairs, ImplicitNetwork, StartingNetwork
 from reference.notation import FloatArray, IntArray
+from reference.regression import rounding_floor
 
 RealArray = NDArray[np.floating[Any]]
 
 REACH = 0.5
 """A row computed afresh gets a reserve that lasts for this many steps like the one that is being tried."""
+REFRESH = 1e-10
+"""Predictions that follow from steps alone are summed anew when rounding may have reached this share of their scale."""
 TINY = float(np.finfo(np.float64).tiny)
 SLACK = 1 + 1e-9
 """Covers the rounding of the bounds."""
@@ -81,8 +84,10 @@ class Trial:
         Pairs that were due, and their excess after it.
     flips : ndarray (f,) of int
         Positions in ``looked`` of the pairs that change between firing and not firing.
-    correction : ndarray (n,)
-        ``f`` after the step less ``f - G g``.
+    predictions : ndarray (n,)
+        ``f`` after it.
+    rounding : float
+        Bound on the rounding error of ``predictions`` that sums of steps have gathered.
     fired_per_point : ndarray (n,)
         Neurons that fire on each data point after it.
     checked, reserve : ndarray (l,)
@@ -96,7 +101,8 @@ class Trial:
     looked: IntArray
     excess: FloatArray
     flips: IntArray
-    correction: FloatArray
+    predictions: FloatArray
+    rounding: float
     fired_per_point: FloatArray
     checked: IntArray
     reserve: FloatArray
@@ -107,6 +113,10 @@ def distinct(indices: IntArray) -> IntArray:
     """Sort some indices and drop repetitions; much faster than `numpy.unique` on millions of them."""
     ordered = np.sort(indices)
     return ordered[np.diff(ordered, prepend=-1) > 0]
+
+
+class TooManyPairsError(Exception):
+    """So many pairs would have to be watched that whole arrays are better; see `fast.all_pairs`."""
 
 
 class DueQueue:
@@ -167,11 +177,16 @@ class WatchedPairs:
         ``P``.
     band : float
         How far below the shift a pair is watched from the start; any value of at least 0 is correct.
+    scale : float
+        Size of the predictions that matters, ``||y||`` in training: they are summed anew when rounding may have
+        reached `REFRESH` of it.
 
     Attributes
     ----------
     neurons : ndarray (R,) of int
         One row each: the neurons that fire somewhere at the start, increasing.
+    predictions : ndarray (n,)
+        ``f`` now.
     shared : ndarray (n, n)
         ``C``: how many neurons fire on both of two points, now. Whole numbers.
     active_pairs : int
@@ -180,17 +195,22 @@ class WatchedPairs:
         Work so far, phase by phase; see `fast.gauss_newton.train`.
     """
 
-    def __init__(self, network: StartingNetwork, X: FloatArray, inner_products: FloatArray, band: float) -> None:
+    most: ClassVar[float] = 1 / 8
+    """Share of all pairs of the neurons that fire somewhere that may be watched."""
+
+    def __init__(
+        self, network: StartingNetwork, X: FloatArray, inner_products: FloatArray, band: float, *, scale: float = 1.0
+    ) -> None:
         self.network, self.X, self.inner_products = network, X, inner_products
         n = len(X)
-        self.scale = 1 / np.sqrt(network.width)
+        self.per_unit = 1 / np.sqrt(network.width)
         off_diagonal = np.abs(inner_products - np.diag(np.diag(inner_products)))
         self.coherences: FloatArray = off_diagonal.max(axis=1)
         self.band = band
         neuron, point, excess = _near_pairs(network, X, band)
         first = np.flatnonzero(np.diff(neuron, prepend=-1))
         self.neurons: IntArray = neuron[first]
-        self.signs: FloatArray = network.signs[self.neurons] * self.scale
+        self.signs: FloatArray = network.signs[self.neurons] * self.per_unit
         self.start: IntArray = first
         self.count: IntArray = np.diff(first, append=len(neuron))
         self.used = len(neuron)
@@ -212,11 +232,18 @@ class WatchedPairs:
         self.row_due = self._later(np.full(len(first), band), self.pull)
         self.pair_queue, self.row_queue = DueQueue(), DueQueue()
         self.dead = 0
-        self.work = dict.fromkeys(("compare", "certify", "compute", "look", "drift", "flips", "gram"), 0)
+        self.work = dict.fromkeys(("compare", "certify", "compute", "look", "drift", "flips", "gram", "predict"), 0)
         pairs = np.flatnonzero(fired)
         self.shared = self._flip_shared(pairs, np.ones(len(pairs), dtype=np.intp))
+        self.predictions, self.rounding = self._sum_fired(None), 0.0
+        self.scale = scale
 
-    def predictions(self, trial: Trial | None = None) -> FloatArray:
+    def gram(self) -> FloatArray:
+        """Compute ``G = P o C / m``."""
+        G: FloatArray = self.inner_products * self.shared / self.network.width
+        return G
+
+    def _sum_fired(self, trial: Trial | None) -> FloatArray:
         """Sum the pairs that fire: ``f`` (n,), now or after a step that has just been tried."""
         fired, total = self.fired[: self.used], self.total
         if trial is not None:
@@ -225,6 +252,7 @@ class WatchedPairs:
             fired[flipped] = ~fired[flipped]
         pairs = np.flatnonzero(fired)
         excess = self._excess(pairs, total) if total.any() else self.initial_excess[pairs]
+        self.work["predict"] += len(pairs)
         return self._sum_by_point(pairs, self.signs[self.row[pairs]] * excess)
 
     def _sum_by_point(self, pairs: IntArray, values: FloatArray) -> FloatArray:
@@ -243,8 +271,13 @@ class WatchedPairs:
         -------
         Trial
             Valid until the next `try_step` or `take`.
+
+        Raises
+        ------
+        TooManyPairsError
+            More than the share `most` of all pairs would have to be watched. Nothing has changed.
         """
-        drift = self.drift + self.scale * float(np.abs(g).max())
+        drift = self.drift + self.per_unit * float(np.abs(g).max())
         total = self.total + g
         compared = self.pair_queue.compared + self.row_queue.compared
         checked, reserve, computed = self._certify(drift, total)
@@ -255,9 +288,17 @@ class WatchedPairs:
         flips = np.flatnonzero((excess >= 0) != self.fired[looked])
         flipped = looked[flips]
         values = self.signs[self.row[flipped]] * np.abs(excess[flips])
-        correction = self._sum_by_point(flipped, values)
+        G = self.gram()
+        predictions = self.predictions - G @ g + self._sum_by_point(flipped, values)
+        self.work["predict"] += G.size
+        rounding = self.rounding + rounding_floor(float(np.trace(G)), g)
         fired_per_point = np.diag(self.shared) + self._sum_by_point(flipped, np.where(self.fired[flipped], -1.0, 1.0))
-        return Trial(g, drift, looked, excess, flips, correction, fired_per_point, checked, reserve, computed)
+        trial = Trial(
+            g, drift, looked, excess, flips, predictions, rounding, fired_per_point, checked, reserve, computed
+        )
+        if rounding > REFRESH * self.scale:
+            trial = replace(trial, predictions=self._sum_fired(trial), rounding=0.0)
+        return trial
 
     def take(self, trial: Trial) -> None:
         """Take the step that was tried last.
@@ -269,6 +310,7 @@ class WatchedPairs:
         """
         self.total = self.total + trial.g
         self.drift = trial.drift
+        self.predictions, self.rounding = trial.predictions, trial.rounding
         flipped = trial.looked[trial.flips]
         gained = self._flip(flipped)
         self.due[trial.looked] = self._later(np.abs(trial.excess), self._rate(trial.looked))
@@ -277,6 +319,10 @@ class WatchedPairs:
         if len(gained):
             self.pair_queue.lower(gained, self.due)
         self.work["flips"] += len(flipped)
+
+    def crowded(self) -> bool:
+        """Tell whether more than the share `most` of all pairs is watched."""
+        return self.used - self.dead > self.most * len(self.neurons) * len(self.X)
 
     def copy(self) -> WatchedPairs:
         """Copy everything that steps change; the record of work stays shared."""
@@ -402,7 +448,7 @@ class WatchedPairs:
         which, entries = self._entries(checked, self.touched[checked])
         self.work["certify"] += len(entries)
         terms = np.abs(self._coefficients(entries, total)) * self.coherences[self.point[entries]]
-        moved = SLACK * self.scale * np.bincount(which, weights=terms, minlength=len(checked))
+        moved = SLACK * self.per_unit * np.bincount(which, weights=terms, minlength=len(checked))
         clear = moved < self.band
         computed = np.concatenate([checked[~clear], rows[~self.from_start[rows]]])
         reserve = REACH * (drift - self.drift) * self.pull[computed]
@@ -413,7 +459,7 @@ class WatchedPairs:
     def _compute(self, rows: IntArray, reserve: FloatArray, total: FloatArray) -> None:
         """Compute all scores of some rows as they would be; watch the pairs less than ``reserve`` below the shift."""
         n, d = self.X.shape
-        new_rows, new_points, new_excess = [], [], []
+        new_rows, new_points, new_excess, gained = [], [], [], 0
         for block in _blocks(np.full(len(rows), n), EDGES):
             own = rows[block]
             initial = self.network.weights[self.neurons[own]] @ self.X.T - self.network.shift
@@ -426,6 +472,10 @@ class WatchedPairs:
             new_points.append(points)
             new_excess.append(initial[found, points])
             self.work["compute"] += len(own) * n * (d + n)
+            gained += len(found)
+            expected = self.used - self.dead + gained * len(rows) / block.stop
+            if expected > self.most * len(self.neurons) * n:
+                raise TooManyPairsError
         if new_rows:
             self._watch(np.concatenate(new_rows), np.concatenate(new_points), np.concatenate(new_excess))
 

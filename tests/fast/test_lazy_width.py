@@ -19,7 +19,7 @@ import reference.gram
 from fast import lazy_width, two_layer
 from fast.gram import gram
 from fast.lazy_width import LazyNetwork, draw_fired, draw_given_a_point, initialize, threshold_second_moment
-from fast.two_layer import PartialPredictionWarning, check_given, starting_network
+from fast.two_layer import ImplicitNetwork, PartialPredictionWarning, check_given, starting_network
 from reference.lazy_width import initialize as initialize_in_full
 from reference.lazy_width import neurons_that_fire
 from reference.notation import FloatArray, InputError, NothingFiresError
@@ -136,7 +136,8 @@ def test_a_trained_network_is_extended_in_place_of_its_initial_one() -> None:
     problem = make("random", 8, 6, rng)
     network = initialize(problem.X, width=1 << 16, shift=2.5, rng=rng)
     trained = starting_network(fast.gauss_newton.train(network, problem.X, problem.y, iterations=7).network)
-    extended = LazyNetwork(trained.weights, trained.signs, 2.5, 1 << 16, problem.X).extend(problem.unseen, rng=rng)
+    assert isinstance(trained, LazyNetwork)
+    extended = trained.extend(problem.unseen, rng=rng)
     assert len(extended.weights) > len(trained.weights)
     np.testing.assert_allclose(extended.predict(problem.X), problem.y, atol=1e-6)
     extended.predict(problem.unseen)  # without a warning
@@ -339,13 +340,14 @@ def test_the_callers_arrays_are_not_shared() -> None:
 def test_training_on_points_that_were_not_given_is_refused() -> None:
     rng = np.random.default_rng(0)
     network = initialize(np.eye(3), width=300, shift=1.0, rng=rng)
-    trained = fast.gauss_newton.train(network, np.eye(3), [1.0, -1.0, 1.0], iterations=1).network
     X = np.array([[1.0, 0.0, 0.0], [0.6, 0.8, 0.0]])
     message = r"row 1 of X was not given when the network was drawn \(1 such row\(s\)\).*unseen="
     with pytest.raises(InputError, match=message):
         check_given(network, X)
     with pytest.raises(InputError, match="not given"):
-        check_given(type(trained)(network, np.eye(3), trained.moved[:0], trained.coefficients[:0]), X)
+        check_given(ImplicitNetwork(network, np.eye(3), np.empty(0, dtype=np.intp), np.empty((0, 3))), X)
+    with pytest.raises(InputError, match=message):
+        fast.gauss_newton.train(network, X, [1.0, -1.0], iterations=1)
 
 
 def test_bad_arguments_are_refused() -> None:

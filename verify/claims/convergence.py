@@ -209,7 +209,8 @@ def missed(t: FloatArray, b: float) -> FloatArray:
     def density(s: FloatArray) -> FloatArray:
         return np.asarray(np.exp(-s * s / 2) / np.sqrt(2 * np.pi))
 
-    H: FloatArray = (t + b) * (ndtr(b + t) - ndtr(b)) + density(b + t) - density(np.asarray(b))
+    # Upper tails: far out they keep their digits, where ndtr(b) is 1.
+    H: FloatArray = (t + b) * (ndtr(-b) - ndtr(-b - t)) + density(b + t) - density(np.asarray(b))
     return H
 
 

@@ -1,0 +1,142 @@
+"""All pairs of the neurons that fire somewhere at the start, in dense arrays: for steps that flip pairs by the million.
+
+Where the drift is not small against the shift (at ``alpha >= 1/2``, at small widths, on coherent data), a step moves
+neurons across many thresholds, and `fast.watched_pairs` would have to watch a large share of all ``R n`` pairs. Then the
+compacted loop is the better way to do the same (the opponent of `fast.baselines`, here as a stand-in with the same
+methods)::
+
+    W <- W - s_r sum_{i: r fires on x_i} g_i x_i        (R, d), block by block: (pattern * g) X
+    e = W X^T - b,   pattern = [e >= 0],   f = sum_r s_r max(e, 0),   C = pattern^T pattern
+
+Cost: ``R n (2 d + n)`` multiply-adds a step for the ``R`` neurons that fire somewhere at the start (invariant 1 there: no
+other ever moves); memory ``R d`` numbers and ``R n`` truth values, twice while a step is on trial.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from fast.two_layer import BLOCK_ENTRIES, FiredPairs, ImplicitNetwork
+from fast.watched_pairs import WatchedPairs
+from reference.notation import BoolArray, FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class AllTrial:
+    """What a step would lead to; nothing has moved yet.
+
+    Parameters
+    ----------
+    weights : ndarray (R, d)
+        Weights after it.
+    pattern : ndarray (R, n) of bool
+        Which pairs fire after it.
+    predictions : ndarray (n,)
+        ``f`` after it.
+    shared : ndarray (n, n)
+        ``C`` after it.
+    flips : int
+        Pairs that change between firing and not firing.
+    """
+
+    weights: FloatArray
+    pattern: BoolArray
+    predictions: FloatArray
+    shared: FloatArray
+    flips: int
+
+    @property
+    def fired_per_point(self) -> FloatArray:
+        """Neurons that fire on each data point after it: (n,)."""
+        return np.diag(self.shared)
+
+
+class AllPairs:
+    """The state of a run from here on.
+
+    Parameters
+    ----------
+    watched : WatchedPairs
+        Where the run stands; not modified. Its record of work is shared.
+
+    Attributes
+    ----------
+    predictions, shared, active_pairs, work
+        As in `fast.watched_pairs.WatchedPairs`.
+    """
+
+    def __init__(self, watched: WatchedPairs) -> None:
+        self.network, self.X, self.inner_products = watched.network, watched.X, watched.inner_products
+        self.neurons, self.signs = watched.neurons, watched.signs
+        self.predictions, self.shared, self.work = watched.predictions, watched.shared, watched.work
+        self.weights = watched.trained_network().moved_weights()
+        fired = watched.fired_pairs()
+        self.pattern = np.zeros((len(self.neurons), len(self.X)), dtype=np.bool_)
+        self.pattern[np.searchsorted(self.neurons, fired.neuron_index), fired.data_index] = True
+        self.active_pairs = watched.active_pairs
+
+    def gram(self) -> FloatArray:
+        """Compute ``G = P o C / m``."""
+        G: FloatArray = self.inner_products * self.shared / self.network.width
+        return G
+
+    def try_step(self, g: FloatArray) -> AllTrial:
+        """Compute where the step ``W - J^T g`` leads.
+
+        Parameters
+        ----------
+        g : ndarray (n,)
+            Step.
+
+        Returns
+        -------
+        AllTrial
+        """
+        n, d = self.X.shape
+        weights, pattern = np.empty_like(self.weights), np.empty_like(self.pattern)
+        predictions, shared, flips = np.zeros(n), np.zeros((n, n)), 0
+        for rows in self._blocks():
+            weights[rows] = self.weights[rows] - self.signs[rows, np.newaxis] * (self.pattern[rows] * g @ self.X)
+            excess = weights[rows] @ self.X.T - self.network.shift
+            fires = np.greater_equal(excess, 0, out=pattern[rows])
+            flips += int(np.count_nonzero(fires != self.pattern[rows]))
+            predictions += self.signs[rows] @ np.maximum(excess, 0, out=excess)
+            single = fires.astype(np.float32)  # whole numbers below 2^24: exact
+            shared += single.T @ single
+        self.work["compute"] += 2 * pattern.size * d
+        self.work["gram"] += pattern.size * n
+        return AllTrial(weights, pattern, predictions, shared, flips)
+
+    def take(self, trial: AllTrial) -> None:
+        """Take the step that was tried last.
+
+        Parameters
+        ----------
+        trial : AllTrial
+            From `try_step`.
+        """
+        self.weights, self.pattern = trial.weights, trial.pattern
+        self.predictions, self.shared = trial.predictions, trial.shared
+        self.active_pairs = int(np.diag(trial.shared).sum())
+        self.work["flips"] += trial.flips
+
+    def copy(self) -> AllPairs:
+        """Copy the state; steps replace its arrays and never write to them."""
+        return copy.copy(self)
+
+    def fired_pairs(self) -> FiredPairs:
+        """List the pairs that fire now, sorted by data point and then by neuron."""
+        data_index, row = np.nonzero(self.pattern.T)
+        return FiredPairs(data_index, self.neurons[row], len(self.X), self.network.width)
+
+    def trained_network(self) -> ImplicitNetwork:
+        """Return the network with its weights as they are now."""
+        return ImplicitNetwork(self.network, self.X, self.neurons, weights=self.weights)
+
+    def _blocks(self) -> Iterator[slice]:
+        rows = max(1, BLOCK_ENTRIES // len(self.X))
+        return (slice(start, start + rows) for start in range(0, len(self.neurons), rows))
