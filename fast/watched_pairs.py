@@ -63,7 +63,7 @@ TINY = float(np.finfo(np.float64).tiny)
 SLACK = 1 + 1e-9
 """Covers the rounding of the bounds."""
 FEWEST_SET_ASIDE = 1024
-"""Queues shorter than this are compared as a whole."""
+"""Shorter lists than this are compared as a whole."""
 ENTRY_ARRAYS = ("row", "point", "initial_excess", "base", "due", "fired")
 ROW_ARRAYS = ("start", "count", "touched", "pull", "row_due", "from_start")
 EDGES = 1 << 18
@@ -125,9 +125,15 @@ class DueQueue:
     Entries due soon are set aside in ever shorter lists: a list with horizon ``h`` holds every entry whose ``due`` is
     at most ``h``, and is dropped once the time passes ``h``. Values of ``due`` may rise at will; one that falls must be
     announced by `lower`.
+
+    Parameters
+    ----------
+    fewest : int
+        No shorter lists are made of lists of at most this length.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fewest: int = FEWEST_SET_ASIDE) -> None:
+        self._fewest = fewest
         self._lists: list[tuple[float, IntArray]] = []
         self._lowered = False
         self.compared = 0
@@ -137,13 +143,15 @@ class DueQueue:
         """Return the entries with ``due <= now``; set aside those due within a quarter of ``step`` after it."""
         while self._lists and self._lists[-1][0] < now:
             self._lists.pop()
-        entries = self._lists[-1][1] if self._lists else None
+        horizon, entries = self._lists[-1] if self._lists else (np.inf, None)
+        # A shorter list cannot know what the longer one leaves out.
+        horizon = min(horizon, now + step / 4)
         values = due if entries is None else due[entries]
         self.compared += len(values)
-        soon = np.flatnonzero(values <= now + step / 4)
+        soon = np.flatnonzero(values <= horizon)
         found = soon if entries is None else entries[soon]
-        if 2 * len(soon) < len(values) and len(values) > FEWEST_SET_ASIDE:
-            self._lists.append((now + step / 4, found))
+        if 2 * len(soon) < len(values) and len(values) > self._fewest:
+            self._lists.append((horizon, found))
         found = found[values[soon] <= now]
         return distinct(found) if self._lowered else found
 
