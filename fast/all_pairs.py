@@ -1,15 +1,15 @@
 """All pairs of the neurons that fire somewhere at the start, in dense arrays: for steps that flip pairs by the million.
 
 Where the drift is not small against the shift (at ``alpha >= 1/2``, at small widths, on coherent data), a step moves
-neurons across many thresholds, and `fast.watched_pairs` would have to watch a large share of all ``R n`` pairs. Then the
-compacted loop is the better way to do the same (the opponent of `fast.baselines`, here as a stand-in with the same
-methods)::
+neurons across many thresholds, and `fast.watched_pairs` would have to watch a large share of all ``R n`` pairs. Then
+the compacted loop is the better way to do the same (the opponent of `fast.baselines`, here as a stand-in with the
+same methods)::
 
     W <- W - s_r sum_{i: r fires on x_i} g_i x_i        (R, d), block by block: (pattern * g) X
     e = W X^T - b,   pattern = [e >= 0],   f = sum_r s_r max(e, 0),   C = pattern^T pattern
 
-Cost: ``R n (2 d + n)`` multiply-adds a step for the ``R`` neurons that fire somewhere at the start (invariant 1 there: no
-other ever moves); memory ``R d`` numbers and ``R n`` truth values, twice while a step is on trial.
+Cost: ``R n (2 d + n)`` multiply-adds a step for the ``R`` neurons that fire somewhere at the start (invariant 1 there:
+no other ever moves); memory ``R d`` numbers and ``R n`` truth values, twice while a step is on trial.
 """
 
 from __future__ import annotations

@@ -16,6 +16,10 @@ from verify.problems import make, unit_rows
 from verify.strategies import generators
 
 
+ratios = st.one_of(st.floats(0.15, 0.3), st.floats(0.01, 3.0))
+"""Of the lengths of successive steps: often about a quarter, where horizons of lists come close to each other."""
+
+
 class Unlimited(WatchedPairs):
     """Watches on where training would go over to whole arrays."""
 
@@ -63,11 +67,7 @@ def assert_in_step(watched: WatchedPairs, f: np.ndarray, dense: TwoLayerNetwork,
     st.sampled_from([0.0, 0.1, 0.4, 0.7]),
     st.sampled_from([0.0, 0.01, 0.3, 3.0]),
     st.floats(0.1, 10),
-    st.lists(
-        st.tuples(st.sampled_from(["take", "take", "try", "undo"]), st.one_of(st.floats(0.15, 0.3), st.floats(0.01, 3))),
-        min_size=1,
-        max_size=10,
-    ),
+    st.lists(st.tuples(st.sampled_from(["take", "take", "try", "undo"]), ratios), min_size=1, max_size=10),
 )
 def test_any_sequence_of_steps_agrees_with_dense_weights(
     rng: np.random.Generator,
@@ -221,15 +221,15 @@ def test_the_start_streams_over_the_weights() -> None:
 @given(
     generators,
     st.integers(1, 1000),
-    st.lists(st.one_of(st.floats(0.15, 0.3), st.floats(0.01, 2.0)), min_size=1, max_size=15),
+    st.lists(ratios, min_size=1, max_size=15),
 )
-def test_the_queue_finds_what_is_due(rng: np.random.Generator, entries: int, ratios: list[float]) -> None:
+def test_the_queue_finds_what_is_due(rng: np.random.Generator, entries: int, shrink: list[float]) -> None:
     """Against a plain comparison, with values that rise when found, and some that fall and are announced.
 
     Steps shrink by about four, so that horizons of lists made of lists come close to each other.
     """
     due, queue, now, step = rng.random(entries), DueQueue(fewest=0), 0.0, 0.1
-    for ratio in ratios:
+    for ratio in shrink:
         now += step
         found = queue.reached(due, now, step)
         assert found.tolist() == np.flatnonzero(due <= now).tolist()
