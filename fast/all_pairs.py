@@ -3,13 +3,14 @@
 Where the drift is not small against the shift (at ``alpha >= 1/2``, at small widths, on coherent data), a step moves
 neurons across many thresholds, and `fast.watched_pairs` would have to watch a large share of all ``R n`` pairs. Then
 the compacted loop is the better way to do the same (the opponent of `fast.baselines`, here as a stand-in with the
-same methods)::
+same methods). `fast.gauss_newton.EventRun` goes over to it, and back when the flips have died out::
 
     W <- W - s_r sum_{i: r fires on x_i} g_i x_i        (R, d), block by block: (pattern * g) X
     e = W X^T - b,   pattern = [e >= 0],   f = sum_r s_r max(e, 0),   C = pattern^T pattern
 
-Cost: ``R n (2 d + n)`` multiply-adds a step for the ``R`` neurons that fire somewhere at the start (invariant 1 there:
-no other ever moves); memory ``R d`` numbers and ``R n`` truth values, twice while a step is on trial.
+Cost: ``R n d`` multiply-adds a step for the scores of the ``R`` neurons that fire somewhere at the start (invariant 1
+there: no other ever moves), and at most ``R n (d + n)`` for the rest, less where few pairs fire. Memory: ``R d``
+numbers and ``R n`` truth values, twice while a step is on trial.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from fast.two_layer import BLOCK_ENTRIES, FiredPairs, ImplicitNetwork
 from fast.watched_pairs import WatchedPairs
-from reference.notation import BoolArray, FloatArray
+from reference.notation import BoolArray, FloatArray, IntArray
+
+SPARSE_BELOW = 1 / 16
+"""Share of pairs that fire below which lists of them cost less than products with the whole pattern."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +36,8 @@ class AllTrial:
 
     Parameters
     ----------
+    g : ndarray (n,)
+        The step's coefficients.
     weights : ndarray (R, d)
         Weights after it.
     pattern : ndarray (R, n) of bool
@@ -43,6 +50,7 @@ class AllTrial:
         Pairs that change between firing and not firing.
     """
 
+    g: FloatArray
     weights: FloatArray
     pattern: BoolArray
     predictions: FloatArray
@@ -71,9 +79,11 @@ class AllPairs:
 
     def __init__(self, watched: WatchedPairs) -> None:
         self.network, self.X, self.inner_products = watched.network, watched.X, watched.inner_products
-        self.neurons, self.signs = watched.neurons, watched.signs
+        network = watched.trained_network()
+        self.neurons: IntArray = network.moved
+        self.weights = network.moved_weights()
+        self.signs: FloatArray = watched.network.signs[self.neurons] / np.sqrt(watched.network.width)
         self.predictions, self.shared, self.work = watched.predictions, watched.shared, watched.work
-        self.weights = watched.trained_network().moved_weights()
         fired = watched.fired_pairs()
         self.pattern = np.zeros((len(self.neurons), len(self.X)), dtype=np.bool_)
         self.pattern[np.searchsorted(self.neurons, fired.neuron_index), fired.data_index] = True
@@ -82,6 +92,7 @@ class AllPairs:
     def gram(self) -> FloatArray:
         """Compute ``G = P o C / m``."""
         G: FloatArray = self.inner_products * self.shared / self.network.width
+        self.work["gram"] += G.size
         return G
 
     def try_step(self, g: FloatArray) -> AllTrial:
@@ -100,16 +111,38 @@ class AllPairs:
         weights, pattern = np.empty_like(self.weights), np.empty_like(self.pattern)
         predictions, shared, flips = np.zeros(n), np.zeros((n, n)), 0
         for rows in self._blocks():
-            weights[rows] = self.weights[rows] - self.signs[rows, np.newaxis] * (self.pattern[rows] * g @ self.X)
+            weights[rows] = self.weights[rows] - self.signs[rows, np.newaxis] * self._multiply(self.pattern[rows], g)
             excess = weights[rows] @ self.X.T - self.network.shift
             fires = np.greater_equal(excess, 0, out=pattern[rows])
             flips += int(np.count_nonzero(fires != self.pattern[rows]))
             predictions += self.signs[rows] @ np.maximum(excess, 0, out=excess)
-            single = fires.astype(np.float32)  # whole numbers below 2^24: exact
-            shared += single.T @ single
-        self.work["compute"] += 2 * pattern.size * d
-        self.work["gram"] += pattern.size * n
-        return AllTrial(weights, pattern, predictions, shared, flips)
+            shared += self._count(fires)
+        self.work["compute"] += pattern.size * d
+        return AllTrial(g, weights, pattern, predictions, shared, flips)
+
+    def _multiply(self, pattern: BoolArray, g: FloatArray) -> FloatArray:
+        """Compute ``(pattern * g) X`` for some neurons: (rows, d)."""
+        entries = int(np.count_nonzero(pattern))
+        if entries < SPARSE_BELOW * pattern.size:
+            listed = sparse.csr_array(pattern)
+            self.work["drift"] += entries * self.X.shape[1]
+            product: FloatArray = listed @ (g[:, np.newaxis] * self.X)
+        else:
+            self.work["drift"] += pattern.size * self.X.shape[1]
+            product = (pattern * g) @ self.X
+        return product
+
+    def _count(self, pattern: BoolArray) -> FloatArray:
+        """Count the neurons among some that fire on both of two points: (n, n)."""
+        if np.count_nonzero(pattern) < SPARSE_BELOW * pattern.size:
+            listed = sparse.csr_array(pattern, dtype=np.float64)
+            fan = np.diff(listed.indptr).astype(np.intp)
+            self.work["gram"] += int(fan @ fan)
+            shared: FloatArray = (listed.T @ listed).toarray()
+            return shared
+        self.work["gram"] += pattern.size * pattern.shape[1]
+        single = pattern.astype(np.float32)  # whole numbers below 2^24: exact
+        return (single.T @ single).astype(np.float64)
 
     def take(self, trial: AllTrial) -> None:
         """Take the step that was tried last.

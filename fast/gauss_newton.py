@@ -97,6 +97,8 @@ Counts = dict[str, int]
 
 MOST_WATCHED = 4
 """Most pairs that are watched at the start for each pair that fires."""
+FEW_FLIPS = 1 / 20
+"""Flips per neuron of a step below which whole arrays are given up again."""
 
 
 def train(
@@ -388,12 +390,13 @@ class EventRun(_Run["Trial | AllTrial", "WatchedPairs | AllPairs"]):
     ) -> None:
         super().__init__(network, X, y, solver=solver, rng=rng, step=step, accuracy=accuracy)
         # Only this line, and rows of neurons that fire, are read from the weights; no iteration reads others.
-        band = default_band(self.initial, self.X, self.y, self.inner_products)
-        scale = float(np.linalg.norm(self.y))
-        watched = self.watch(self.initial, self.X, self.inner_products, band, scale=scale)
+        band = first_band(self.initial, self.X, self.y, self.inner_products)
+        self.scale = float(np.linalg.norm(self.y))
+        watched = self.watch(self.initial, self.X, self.inner_products, band, scale=self.scale)
         self.preparation_counts |= {"watched": watched.used, "gram": watched.work["gram"]}
         self.watched: WatchedPairs | AllPairs = AllPairs(watched) if watched.crowded() else watched
         self.warm = WarmCholesky()
+        self.patience = np.inf
         self.residual = self.watched.predictions - self.y
         self._start()
 
@@ -434,8 +437,30 @@ class EventRun(_Run["Trial | AllTrial", "WatchedPairs | AllPairs"]):
     def _take(self, trial: Trial | AllTrial) -> None:
         before = dict(self.watched.work)
         self.watched.take(trial)  # type: ignore[arg-type]  # it comes from this very object
+        if isinstance(trial, AllTrial):
+            self._watch_again(trial)
         self.residual = self.watched.predictions - self.y
         self._count(**{phase: work - before[phase] for phase, work in self.watched.work.items()})
+
+    def _watch_again(self, trial: AllTrial) -> None:
+        """Go back from whole arrays to watched pairs when hardly anything flips any more, and few pairs fire."""
+        whole = self.watched
+        assert isinstance(whole, AllPairs)
+        rows, n = len(whole.neurons), len(self.X)
+        if trial.flips > min(FEW_FLIPS * rows, self.patience) or 2 * whole.active_pairs > self.watch.limit(rows, n):
+            return
+        drift = float(np.abs(trial.g).max()) / np.sqrt(self.initial.width)
+        band = band_for(drift, _sample(whole.weights, self.X), self.initial.shift, self.inner_products)
+        moved = (whole.neurons, whole.weights)
+        watched = self.watch(self.initial, self.X, self.inner_products, band, scale=self.scale, moved=moved)
+        whole.work["compute"] += whole.weights.size * n
+        for phase, work in watched.work.items():
+            whole.work[phase] += work
+        watched.work = whole.work
+        if watched.crowded():
+            self.patience = trial.flips / 4
+        else:
+            self.watched = watched
 
     def _save(self) -> WatchedPairs | AllPairs:
         return self.watched.copy()
@@ -451,13 +476,11 @@ class EventRun(_Run["Trial | AllTrial", "WatchedPairs | AllPairs"]):
         return self.watched.trained_network()
 
 
-def default_band(network: StartingNetwork, X: FloatArray, y: FloatArray, inner_products: FloatArray) -> float:
-    """Guess how far below the shift pairs must be watched, from a sample of the weights.
+def first_band(network: StartingNetwork, X: FloatArray, y: FloatArray, inner_products: FloatArray) -> float:
+    """Guess how far below the shift pairs must be watched at the start, from a sample of the weights.
 
-    If the Gram matrix were diagonal and ``f`` zero, the first step would be ``g_i = -y_i m / k``, and would change a
-    score by at most ``max|y| |<x_i, x_j>| sqrt(m) / k`` for each point ``i`` that its neuron fires on. That times
-    nearly the most points that one neuron fires on (Poisson, mean plus three deviations) is watched, but not more than
-    `MOST_WATCHED` pairs for each that fires, and fewer than would be crowded. A bad guess costs time only.
+    If the Gram matrix were diagonal and ``f`` zero, the first step would be ``g_i = -y_i m / k``, so its drift would be
+    ``max|y| sqrt(m) / k``.
 
     Parameters
     ----------
@@ -474,17 +497,46 @@ def default_band(network: StartingNetwork, X: FloatArray, y: FloatArray, inner_p
     -------
     float
     """
-    rows = max(1, BLOCK_ENTRIES // len(X))
-    scores = (network.weights[:rows] @ X.T).ravel()
-    fires = max(1, int(np.count_nonzero(scores >= network.shift)))
-    share = fires / scores.size
-    fan = len(X) * share
-    step = float(np.abs(y).max()) * np.sqrt(network.width) / (share * len(network.signs))
+    scores = _sample(network.weights, X)
+    fired_per_point = max(1, int(np.count_nonzero(scores >= network.shift))) / scores.size * len(network.signs)
+    drift = float(np.abs(y).max()) * np.sqrt(network.width) / fired_per_point
+    return band_for(drift, scores, network.shift, inner_products)
+
+
+def band_for(drift: float, scores: FloatArray, shift: float, inner_products: FloatArray) -> float:
+    """Choose how far below the shift pairs are watched when a step of known drift is expected.
+
+    Such a step changes a score by at most ``drift |<x_i, x_j>|`` for each point ``i`` that its neuron fires on. That
+    times nearly the most points that one neuron fires on (Poisson, mean plus three deviations) is watched, but not more
+    than `MOST_WATCHED` pairs for each that fires, and fewer than would be crowded. A bad choice costs time only.
+
+    Parameters
+    ----------
+    drift : float
+        ``m^(-1/2) max|g|`` of the step.
+    scores : ndarray (k, n)
+        Scores of a sample of neurons.
+    shift : float
+        ``b``.
+    inner_products : ndarray (n, n)
+        ``X X^T``.
+
+    Returns
+    -------
+    float
+    """
+    fires = max(1, int(np.count_nonzero(scores >= shift)))
+    fan = fires / len(scores)
     coherence = float(np.abs(inner_products - np.diag(np.diag(inner_products))).max(axis=1).mean())
-    band = coherence * step * (fan + 3 * np.sqrt(fan) + 2)
-    most = max(fires, min(MOST_WATCHED * fires, int(WatchedPairs.most * scores.size / 2)))
-    farthest = np.partition(scores, scores.size - most)[scores.size - most]
-    return min(float(band), max(0.0, network.shift - float(farthest)))
+    band = coherence * drift * (fan + 3 * np.sqrt(fan) + 2)
+    most = max(fires, min(MOST_WATCHED * fires, int(WatchedPairs.limit(*scores.shape) / 2), scores.size))
+    farthest = np.partition(scores.ravel(), scores.size - most)[scores.size - most]
+    return min(float(band), max(0.0, shift - float(farthest)))
+
+
+def _sample(weights: FloatArray, X: FloatArray) -> FloatArray:
+    """Compute the scores of one block of neurons."""
+    return weights[: max(1, BLOCK_ENTRIES // len(X))] @ X.T
 
 
 class TreeRun(_Run[tuple[FloatArray, FloatArray], tuple[IntArray, FloatArray, Coefficients]]):

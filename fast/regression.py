@@ -170,7 +170,10 @@ class WarmCholesky:
         residual = rhs - G @ g
         self.work += 2 * G.size
         direction, decrease = np.zeros(len(g)), np.inf
-        for _ in range(most_iterations(len(G))):
+        most = most_iterations(len(G))
+        if _foreseen(rhs, residual, rounding_floor(trace, g)) > most:
+            return None
+        for _ in range(most):
             # Far from convergence the floor that belongs to a small g is too strict, never too loose.
             if np.linalg.norm(residual) <= rounding_floor(trace, g):
                 residual = rhs - G @ g
@@ -196,6 +199,17 @@ class WarmCholesky:
 def trustworthy(G: FloatArray, g: FloatArray, rhs: FloatArray) -> bool:
     """Tell whether ``||g|| <= WARM_CONDITION ||rhs|| / trace(G)``, so that ``G`` looks well conditioned from here."""
     return float(np.trace(G) * np.linalg.norm(g)) <= WARM_CONDITION * float(np.linalg.norm(rhs))
+
+
+def _foreseen(rhs: FloatArray, residual: FloatArray, floor: float) -> float:
+    """Guess how many iterations it takes to the floor, when the first solve turned ``rhs`` into ``residual``.
+
+    If each further one did as well, ``log(floor / residual) / log(residual / rhs)``; conjugate gradients need half.
+    """
+    start, left = float(np.linalg.norm(rhs)), float(np.linalg.norm(residual))
+    if left <= floor:
+        return 0.0
+    return np.log(floor / left) / np.log(left / start) / 2 if floor > 0 and left < start else np.inf
 
 
 def most_iterations(n: int) -> int:

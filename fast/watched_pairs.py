@@ -48,7 +48,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from fast.gram import DENSE_AT
+from fast.gram import DENSE_AT, SPARSE_BELOW
 from fast.two_layer import BLOCK_ENTRIES, FiredPairs, ImplicitNetwork, StartingNetwork
 from reference.notation import FloatArray, IntArray
 from reference.regression import rounding_floor
@@ -188,11 +188,13 @@ class WatchedPairs:
     scale : float
         Size of the predictions that matters, ``||y||`` in training: they are summed anew when rounding may have
         reached `REFRESH` of it.
+    moved : (ndarray (k,) of int, ndarray (k, d)), optional
+        Neurons that have moved and their weights: start from these, where no other neuron fires.
 
     Attributes
     ----------
-    neurons : ndarray (R,) of int
-        One row each: the neurons that fire somewhere at the start, increasing.
+    neurons, place : ndarray (R,) of int
+        One row each: the neurons that fire somewhere at the start, increasing; and where their weights are.
     predictions : ndarray (n,)
         ``f`` now.
     shared : ndarray (n, n)
@@ -204,20 +206,30 @@ class WatchedPairs:
     """
 
     most: ClassVar[float] = 1 / 8
-    """Share of all pairs of the neurons that fire somewhere that may be watched."""
+    """Share of its ``n`` pairs that may be watched of a neuron, on average; or `fewest` pairs, if that is more."""
+    fewest: ClassVar[float] = 6
 
     def __init__(
-        self, network: StartingNetwork, X: FloatArray, inner_products: FloatArray, band: float, *, scale: float = 1.0
+        self,
+        network: StartingNetwork,
+        X: FloatArray,
+        inner_products: FloatArray,
+        band: float,
+        *,
+        scale: float = 1.0,
+        moved: tuple[IntArray, FloatArray] | None = None,
     ) -> None:
-        self.network, self.X, self.inner_products = network, X, inner_products
+        self.network, self.X, self.inner_products, self.moved = network, X, inner_products, moved
+        self.weights = network.weights if moved is None else moved[1]
         n = len(X)
         self.per_unit = 1 / np.sqrt(network.width)
         off_diagonal = np.abs(inner_products - np.diag(np.diag(inner_products)))
         self.coherences: FloatArray = off_diagonal.max(axis=1)
         self.band = band
-        neuron, point, excess = _near_pairs(network, X, band)
+        neuron, point, excess = _near_pairs(self.weights, X, network.shift, band)
         first = np.flatnonzero(np.diff(neuron, prepend=-1))
-        self.neurons: IntArray = neuron[first]
+        self.place: IntArray = neuron[first]
+        self.neurons: IntArray = self.place if moved is None else moved[0][self.place]
         self.signs: FloatArray = network.signs[self.neurons] * self.per_unit
         self.start: IntArray = first
         self.count: IntArray = np.diff(first, append=len(neuron))
@@ -242,14 +254,17 @@ class WatchedPairs:
         self.dead = 0
         self.work = dict.fromkeys(("compare", "certify", "compute", "look", "drift", "flips", "gram", "predict"), 0)
         pairs = np.flatnonzero(fired)
-        self.shared = self._flip_shared(pairs, np.ones(len(pairs), dtype=np.intp))
+        self.shared = self._sum_shared(pairs, np.ones(len(pairs), dtype=np.intp))
+        self._gram: FloatArray | None = None
         self.predictions, self.rounding = self._sum_fired(None), 0.0
         self.scale = scale
 
     def gram(self) -> FloatArray:
         """Compute ``G = P o C / m``."""
-        G: FloatArray = self.inner_products * self.shared / self.network.width
-        return G
+        if self._gram is None:
+            self._gram = self.inner_products * self.shared / self.network.width
+            self.work["gram"] += self.shared.size
+        return self._gram
 
     def _sum_fired(self, trial: Trial | None) -> FloatArray:
         """Sum the pairs that fire: ``f`` (n,), now or after a step that has just been tried."""
@@ -283,7 +298,7 @@ class WatchedPairs:
         Raises
         ------
         TooManyPairsError
-            More than the share `most` of all pairs would have to be watched. Nothing has changed.
+            More pairs than `limit` allows would have to be watched. Nothing has changed.
         """
         drift = self.drift + self.per_unit * float(np.abs(g).max())
         total = self.total + g
@@ -329,8 +344,13 @@ class WatchedPairs:
         self.work["flips"] += len(flipped)
 
     def crowded(self) -> bool:
-        """Tell whether more than the share `most` of all pairs is watched."""
-        return self.used - self.dead > self.most * len(self.neurons) * len(self.X)
+        """Tell whether so many pairs are watched that whole arrays are better."""
+        return self.used - self.dead > self.limit(len(self.neurons), len(self.X))
+
+    @classmethod
+    def limit(cls, rows: int, n: int) -> float:
+        """Return how many pairs of some neurons may be watched."""
+        return rows * max(cls.most * n, cls.fewest)
 
     def copy(self) -> WatchedPairs:
         """Copy everything that steps change; the record of work stays shared."""
@@ -353,13 +373,17 @@ class WatchedPairs:
         starts = np.concatenate([[0], np.cumsum(self.touched)])
         shape = (len(self.neurons), len(self.X))
         coefficients = sparse.csr_array((self._coefficients(entries, self.total), self.point[entries], starts), shape)
-        return ImplicitNetwork(self.network, self.X, self.neurons, coefficients)
+        if self.moved is None:
+            return ImplicitNetwork(self.network, self.X, self.neurons, coefficients)
+        neurons, weights = self.moved[0], self.moved[1].copy()
+        weights[self.place] += self.signs[:, np.newaxis] * (coefficients @ self.X)
+        return ImplicitNetwork(self.network, self.X, neurons, weights=weights)
 
     # Coefficients and excesses
 
     def _coefficients(self, pairs: IntArray, total: FloatArray) -> FloatArray:
         """Compute ``c`` of some pairs (invariant 2)."""
-        coefficients: FloatArray = self.base[pairs] - np.where(self.fired[pairs], total[self.point[pairs]], 0)
+        coefficients: FloatArray = self.base.take(pairs) - self.fired.take(pairs) * total.take(self.point.take(pairs))
         return coefficients
 
     def _excess(self, pairs: IntArray, total: FloatArray) -> FloatArray:
@@ -378,8 +402,8 @@ class WatchedPairs:
         n, products = len(self.X), self.inner_products.ravel()
         change = np.zeros(len(pairs))
         for which, entries in self._edges(pairs):
-            points = self.point[pairs[which]]
-            terms = self._coefficients(entries, total) * products[self.point[entries] * n + points]
+            points = self.point.take(pairs[which])
+            terms = self._coefficients(entries, total) * products.take(self.point.take(entries) * n + points)
             change += terms if isinstance(which, slice) else np.bincount(which, weights=terms, minlength=len(pairs))
         change *= self.signs[self.row[pairs]]
         return change
@@ -410,7 +434,7 @@ class WatchedPairs:
         """List the first ``counts`` entries of some rows after ``skip``: position in ``rows``, and entry."""
         which = np.repeat(np.arange(len(rows)), counts)
         before = np.cumsum(counts) - counts
-        return which, np.arange(len(which)) + (self.start[rows] + skip - before)[which]
+        return which, np.arange(len(which)) + (self.start[rows] + skip - before).take(which)
 
     def _edges(self, pairs: IntArray) -> Iterator[tuple[IntArray | slice, IntArray]]:
         """Match each pair with every entry of its row that has ever fired: position in ``pairs``, and entry."""
@@ -431,7 +455,7 @@ class WatchedPairs:
         mentioned = np.zeros(len(self.neurons), dtype=np.bool_)
         mentioned[rows] = True
         distinct = np.flatnonzero(mentioned)
-        return distinct if edges > DENSE_AT * len(distinct) * self.inner_products.size else None
+        return distinct if edges > max(SPARSE_BELOW, DENSE_AT * self.inner_products.size) * len(distinct) else None
 
     # Invariants 3 and 4
 
@@ -470,7 +494,7 @@ class WatchedPairs:
         new_rows, new_points, new_excess, gained = [], [], [], 0
         for block in _blocks(np.full(len(rows), n), EDGES):
             own = rows[block]
-            initial = self.network.weights[self.neurons[own]] @ self.X.T - self.network.shift
+            initial = self.weights[self.place[own]] @ self.X.T - self.network.shift
             moved = self._dense_coefficients(own, total) @ self.inner_products
             near = initial + self.signs[own, np.newaxis] * moved >= -reserve[block, np.newaxis]
             which, entries = self._entries(own, self.count[own])
@@ -482,7 +506,7 @@ class WatchedPairs:
             self.work["compute"] += len(own) * n * (d + n)
             gained += len(found)
             expected = self.used - self.dead + gained * len(rows) / block.stop
-            if expected > self.most * len(self.neurons) * n:
+            if expected > self.limit(len(self.neurons), n):
                 raise TooManyPairsError
         if new_rows:
             self._watch(np.concatenate(new_rows), np.concatenate(new_points), np.concatenate(new_excess))
@@ -546,9 +570,10 @@ class WatchedPairs:
         pull_before = self.pull[gaining]
         np.add.at(self.pull, rows, change * self.coherences[self.point[pairs]])
         np.maximum.at(self.touched, rows[starts], pairs[starts] - self.start[rows[starts]] + 1)
-        self.shared += self._flip_shared(pairs, change).T
+        self.shared += self._sum_shared(pairs, change).T
         self.fired[pairs] = starts
-        self.shared += self._flip_shared(pairs, change)
+        self.shared += self._sum_shared(pairs, change)
+        self._gram = None
         self.base[pairs] += change * self.total[self.point[pairs]]
         self.active_pairs += int(change.sum())
         # More firing pairs move a row faster, so what it has left of its slack lasts for less drift.
@@ -559,7 +584,7 @@ class WatchedPairs:
         self.row_queue.lower(gaining, self.row_due)
         return entries
 
-    def _flip_shared(self, pairs: IntArray, change: IntArray) -> FloatArray:
+    def _sum_shared(self, pairs: IntArray, change: IntArray) -> FloatArray:
         """Sum ``change`` of some pairs over the points on which their neurons fire now: ``D A^T``, (n, n)."""
         n = len(self.X)
         rows = self._dense_pays(self.row[pairs])
@@ -567,8 +592,8 @@ class WatchedPairs:
             return self._dense_shared(rows, pairs, change)
         sums = np.zeros(n * n)
         for which, entries in self._edges(pairs):
-            keys = self.point[pairs[which]] * n + self.point[entries]
-            sums += np.bincount(keys, weights=change[which] * self.fired[entries], minlength=n * n)
+            keys = self.point.take(pairs[which]) * n + self.point.take(entries)
+            sums += np.bincount(keys, weights=change[which] * self.fired.take(entries), minlength=n * n)
         self.work["gram"] += int(self.touched[self.row[pairs]].sum())
         return sums.reshape(n, n)
 
@@ -612,12 +637,14 @@ def _blocks(sizes: IntArray, most: int) -> Iterator[slice]:
         begin = stop
 
 
-def _near_pairs(network: StartingNetwork, X: FloatArray, band: float) -> tuple[IntArray, IntArray, FloatArray]:
+def _near_pairs(
+    weights: FloatArray, X: FloatArray, shift: float, band: float
+) -> tuple[IntArray, IntArray, FloatArray]:
     """Read all weights once: neuron, data point and excess of every pair to be watched.
 
     Sorted by neuron; within a neuron, pairs that fire come first. Neurons that fire nowhere are left out.
     """
-    n, weights, shift = len(X), network.weights, network.shift
+    n = len(X)
     found: list[tuple[IntArray, IntArray, FloatArray]] = [(np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0))]
     rows = max(1, BLOCK_ENTRIES // n)
     for start in range(0, len(weights), rows):

@@ -1,12 +1,18 @@
 """One file of the user's own: do the theorem's assumptions hold there, and does the method do what it says.
 
-The run behind ``python -m verify --data FILE``. From one draw of the weights it trains by the trees, over all
-neurons, over the compacted ones and, where ``n m d`` is small enough, by the reference, and reports::
+The run behind ``python -m verify --data FILE``. From one draw of the weights it trains by the event path (the
+default of `fast.gauss_newton.train`), by the trees, over all neurons, over the compacted ones and, where ``n m d`` is
+small enough, by the reference, and reports::
 
     geometry     separation delta, lambda_min(K), lambda_min(G) at the start, the theorem's width
     agreement    the same residuals and predictions, whichever way, over the first 5 iterations
     halving      residual_(t+1) <= residual_t / 2 at every t, until 1e-10 of the start
-    cost         counted work per phase, and wall time from interleaved runs
+    safeguarded  with ``step="safeguarded"``: residual_(t+1) <= residual_t at every t, and 1e-10 of the start reached
+    cost         counted work per phase over the whole run, and wall time from interleaved runs
+
+The event path is made for wide networks. Where too many pairs are close to firing (hundreds of rows on a few thousand
+neurons), it goes over to a dense loop over the neurons that fire somewhere, `fast.all_pairs`, which is quick but not
+less work; `data.cost` is undecided then, unless it did less work all the same.
 
 The theorem ([A], conference version, Theorem 5.1) asks for a width of order
 ``max(lambda^-4 n^4, lambda^-2 n^2 d log(16 n / rho))``, ``lambda = lambda_min(K)``. It leaves the constant
@@ -16,12 +22,16 @@ nevertheless is what `data.halving` measures.
 
 As everywhere in `verify`, measuring (`measure`), judging (`decide`) and telling (`describe`) are separate;
 the last two read nothing but the plain numbers of the first. One file and one draw of the weights make no
-sample, so the findings carry no intervals.
+sample, so the findings carry no intervals. Messages of the library count the rows of the sample from 0; here they
+name the line of the file instead (`_in_file`).
 """
 
 from __future__ import annotations
 
+import re
+import textwrap
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -32,11 +42,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from fast.two_layer import ImplicitNetwork
 from reference.notation import (
     UNIT_ROUNDOFF,
     DivergenceError,
     FloatArray,
     InputError,
+    NothingFiresError,
+    SingularGramError,
     check_every_point_fires,
     check_run,
     closest_pair,
@@ -54,8 +67,11 @@ DEFAULT_ALPHA = 0.24
 DEFAULT_ITERATIONS = 40
 """More than the 34 halvings that lead to 1e-10 of the start."""
 
+PATIENCE = 5
+"""A safeguarded run may take this many times as many iterations; it ends by itself when it gets no further."""
+
 DONE = 1e-10
-"""The residual, relative to the start, down to which every iteration has to halve it."""
+"""The residual, relative to the start, down to which every iteration has to halve it, and at which a run ends."""
 
 COMPARED = 5
 """Iterations over which the ways are compared and timed; longer, unstable runs may part by rounding alone."""
@@ -76,13 +92,22 @@ ROUNDS_SECONDS = 20.0
 """No further round is begun after this time."""
 
 NAMES = {
+    "events": "event path",
     "tree": "trees",
     "sketch": "trees, sketched solver",
     "dense": "all neurons",
     "compacted": "compacted",
     "reference": "reference",
+    "safeguarded": "safeguarded",
 }
-TIMED = ("tree", "dense", "compacted")
+TIMED = ("events", "tree", "dense", "compacted")
+STYLES = {"events": "-", "dense": "--", "safeguarded": "-."}
+
+WRAPPED = 100
+"""Columns of the text in the terminal."""
+
+SHOWN = 40
+"""Iterations of which every one has its line in the table; of later ones only each tenth and the last."""
 
 Train = Callable[[int, float], Trace[Any]]
 """One way to train: ``(iterations, tolerance) -> Trace``."""
@@ -155,7 +180,7 @@ def claims(result: Result) -> tuple[Claim, ...]:
     return (
         Claim(
             "data.agreement",
-            "On this file, training by the trees gives the same residuals and predictions as dense training.",
+            "On this file, training by the fast paths gives the same residuals and predictions as dense training.",
             "ours",
         ),
         Claim(
@@ -163,11 +188,17 @@ def claims(result: Result) -> tuple[Claim, ...]:
             "On this file, every iteration at least halves the residual, down to 1e-10 of the start.",
             theorem,
         ),
+        Claim(
+            "data.safeguarded",
+            "On this file, safeguarded training never raises the residual and fits the labels to 1e-10 of the start.",
+            "ours",
+        ),
         Claim("data.assumptions", assumptions, "[A], conference version, Theorem 5.1"),
         Claim(
             "data.cost",
-            "On this file, an iteration by the trees does less counted work than one over all neurons.",
-            theorem,
+            "On this file, all iterations together do less counted work on the event path than over all neurons, "
+            "unless too many pairs are close to firing to be watched.",
+            "ours",
         ),
     )
 
@@ -202,17 +233,22 @@ def measure(
     settings = {"width": m, "alpha": alpha, "rows": n}
     network = code.initialize(m, d, shift=shift, rng=generator(seed, "data", settings))
     ways = _ways(network, prepared, code, seed)
-    geometry = _geometry(network, prepared, code)
-    with suppress(DivergenceError):
-        ways["tree"](1, 0.0)  # what stops the first iteration is the input's fault, and is raised
-    long = {way: _record(ways[way], iterations, DONE) for way in ("tree", "dense")}
+    try:
+        geometry = _geometry(network, prepared, code)
+        with suppress(DivergenceError):
+            ways["events"](1, 0.0)  # what stops the first iteration is the input's fault, and is raised
+    except (NothingFiresError, SingularGramError) as error:
+        raise type(error)(_in_file(str(error), prepared)) from error
+    long = {way: _record(ways[way], iterations, DONE) for way in ("events", "dense")}
+    safeguarded = _way(code.train, network, prepared, search="events", step="safeguarded")
+    long["safeguarded"] = _record(safeguarded, PATIENCE * iterations, DONE)
+    for record in long.values():
+        trace = record.pop("trace")
+        record["fell_back"] = _fell_back(trace)
+        record["recomputed"] = _recomputed(trace, prepared)
+        record["stopped"] = record["stopped"] and _in_file(record["stopped"], prepared)
     short, seconds = _rounds(ways)
     base = "reference" if "reference" in short else "dense"
-    trace = long["tree"].pop("trace")
-    long["dense"].pop("trace")
-    recomputed = (
-        None if trace is None else np.linalg.norm(trace.network.to_dense().predict(prepared.X) - prepared.y)
-    )
     result: Result = _plain(
         {
             "name": prepared.name,
@@ -228,7 +264,6 @@ def measure(
             "seed": seed,
             "geometry": geometry,
             "runs": long,
-            "recomputed": recomputed,
             "base": base,
             "agreement": {
                 way: _difference(short[way], short[base], prepared) for way in short if way != base
@@ -240,7 +275,7 @@ def measure(
 
 
 def decide(result: Result) -> list[Finding]:
-    """Judge the four claims, in the order of `claims`.
+    """Judge the claims, in their order.
 
     Parameters
     ----------
@@ -251,31 +286,32 @@ def decide(result: Result) -> list[Finding]:
     -------
     list of Finding
     """
-    return [_agreement(result), _halving(result), _assumptions(result), _cost(result)]
+    return [_agreement(result), _halving(result), _safeguarded(result), _assumptions(result), _cost(result)]
+
+
+def _way(train: Callable[..., Trace[Any]], network: TwoLayerNetwork, prepared: Prepared, **options: str) -> Train:
+    """Fix everything but how long to train."""
+    return lambda iterations, tolerance: train(
+        network, prepared.X, prepared.y, iterations=iterations, tolerance=tolerance, **options
+    )
 
 
 def _ways(network: TwoLayerNetwork, prepared: Prepared, code: CodeUnderTest, seed: int) -> dict[str, Train]:
-    """List the ways to train, by name."""
-    X, y = prepared.X, prepared.y
-
-    def way(train: Callable[..., Trace[Any]], **options: str) -> Train:
-        return lambda iterations, tolerance: train(
-            network, X, y, iterations=iterations, tolerance=tolerance, **options
-        )
+    """List the ways to train by the full step, which should all agree, by name."""
 
     def sketch(iterations: int, tolerance: float) -> Trace[Any]:
-        rng = generator(seed, "data", "sketch")
-        train = partial(code.train, search="tree", solver="sketch", rng=rng)
-        return way(train)(iterations, tolerance)
+        train = partial(code.train, rng=generator(seed, "data", "sketch"))  # the same draw at every call
+        return _way(train, network, prepared, search="tree", solver="sketch")(iterations, tolerance)
 
     ways: dict[str, Train] = {
-        "tree": way(code.train, search="tree"),
+        "events": _way(code.train, network, prepared, search="events"),
+        "tree": _way(code.train, network, prepared, search="tree"),
         "sketch": sketch,
-        "dense": way(code.train_dense),
-        "compacted": way(code.train_compacted),
+        "dense": _way(code.train_dense, network, prepared),
+        "compacted": _way(code.train_compacted, network, prepared),
     }
-    if X.size * network.width <= REFERENCE_LIMIT:
-        ways["reference"] = way(code.reference_train)
+    if prepared.X.size * network.width <= REFERENCE_LIMIT:
+        ways["reference"] = _way(code.reference_train, network, prepared)
     return ways
 
 
@@ -316,7 +352,7 @@ def _record(train: Train, iterations: int, tolerance: float) -> dict[str, Any]:
         trace = train(lasting, tolerance)
         stopped = f"training broke down in iteration {lasting + 1}: {error}"
         return {**_record_of(trace), "stopped": stopped, "trace": None}
-    return {**_record_of(trace), "stopped": None, "trace": trace}
+    return {**_record_of(trace), "stopped": trace.stopped or None, "trace": trace}
 
 
 def _record_of(trace: Trace[Any]) -> dict[str, Any]:
@@ -326,6 +362,33 @@ def _record_of(trace: Trace[Any]) -> dict[str, Any]:
         "counts": trace.counts,
         "preparation": trace.preparation_counts,
     }
+
+
+def _recomputed(trace: Trace[Any] | None, prepared: Prepared) -> float | None:
+    """Compute the last residual again from weights written out."""
+    if trace is None:
+        return None
+    return float(np.linalg.norm(trace.network.to_dense().predict(prepared.X) - prepared.y))
+
+
+def _fell_back(trace: Trace[Any] | None) -> bool:
+    """Tell whether an event path ended on all pairs: it keeps weights then, and coefficients otherwise."""
+    network = None if trace is None else trace.network
+    return isinstance(network, ImplicitNetwork) and network.weights is not None
+
+
+def _in_file(message: str, prepared: Prepared) -> str:
+    """Name lines of the file where a message names rows of the sample."""
+
+    def place(row: str) -> int:
+        return int(prepared.places[int(row)])
+
+    message = re.sub(
+        r"\brows (\d+) and (\d+)",
+        lambda found: f"{prepared.unit}s {place(found[1])} and {place(found[2])}",
+        message,
+    )
+    return re.sub(r"\bon data point (\d+)", lambda found: f"on {prepared.unit} {place(found[1])}", message)
 
 
 def _longest(train: Train, iterations: int, tolerance: float) -> int:
@@ -445,7 +508,7 @@ def _ratios(residuals: Sequence[float | None]) -> list[float | None]:
 
 
 def _halving(result: Result) -> Finding:
-    run = result["runs"]["tree"]
+    run = result["runs"]["events"]
     residuals = run["residuals"]
     start = residuals[0]
     # Below the target only rounding is left, which need not shrink.
@@ -460,10 +523,9 @@ def _halving(result: Result) -> Finding:
     verdict: Verdict = "holds"
     reason = f"all {len(judged)} iterations halve the residual; the slowest leaves {worst or 0:.3g} of it"
     ends = f"{(residuals[-1] or 0.0) / (start or 1.0):.1e} of the start"
-    recomputed = result["recomputed"]
-    if recomputed is not None and abs(recomputed - residuals[-1]) > _allowance(result) * start:
-        verdict = "invalid"
-        reason = f"the last residual was reported as {residuals[-1]:.3e} but is {recomputed:.3e}"
+    untrue = _misreported(run, result)
+    if untrue:
+        verdict, reason = "invalid", untrue
     elif run["stopped"]:
         verdict, reason = "fails", run["stopped"]
     elif slow:
@@ -477,6 +539,52 @@ def _halving(result: Result) -> Finding:
         reason = f"all {len(judged)} iterations halve the residual, but it ends at {ends}"
     margin = f"worst ratio <= 0.5 until {DONE:g} of the start"
     return Finding("data.halving", verdict, worst, None, margin, _domain(result), reason)
+
+
+def _misreported(run: dict[str, Any], result: Result) -> str:
+    """Say that the residual reported is not that of the network returned; empty when it is."""
+    recomputed, residuals = run["recomputed"], run["residuals"]
+    if recomputed is None or abs(recomputed - residuals[-1]) <= _allowance(result) * residuals[0]:
+        return ""
+    return f"the last residual was reported as {residuals[-1]:.3e} but is {recomputed:.3e}"
+
+
+def _rises(residuals: Sequence[float | None]) -> list[int]:
+    """List the iterations that raise the residual, or leave none that is finite."""
+    return [
+        t
+        for t, (before, after) in enumerate(pairwise(residuals), 1)
+        if after is None or (before is not None and after > before)
+    ]
+
+
+def _reached(residuals: Sequence[float | None]) -> float | None:
+    """Last residual over the first."""
+    last = residuals[-1]
+    return None if last is None else last / (residuals[0] or 1.0)
+
+
+def _safeguarded(result: Result) -> Finding:
+    run = result["runs"]["safeguarded"]
+    residuals, taken, reached = run["residuals"], len(run["residuals"]) - 1, _reached(run["residuals"])
+    rises, untrue = _rises(residuals), _misreported(run, result)
+    verdict: Verdict = "fails"
+    if untrue:
+        verdict, reason = "invalid", untrue
+    elif rises:
+        before, after = (_shown(residuals[t], ".6g") for t in (rises[0] - 1, rises[0]))
+        reason = f"iteration {rises[0]} raised the residual from {before} to {after}"
+    elif run["stopped"]:
+        reason = run["stopped"]
+    elif reached is None or reached > DONE:
+        verdict = "undecided"
+        reason = f"the residual never rose, but it ends at {_shown(reached, '.1e')} of the start, since only "
+        reason += f"{taken} iterations were allowed"
+    else:
+        verdict = "holds"
+        reason = f"after {taken} iterations it ends at {reached:.1e} of the start, and no iteration raised it"
+    margin = f"no rise, and last / first <= {DONE:g}"
+    return Finding("data.safeguarded", verdict, reached, None, margin, _domain(result), reason)
 
 
 def _width_is_met(result: Result) -> bool:
@@ -494,23 +602,31 @@ def _assumptions(result: Result) -> Finding:
     return Finding("data.assumptions", "holds", asked / used, None, margin, _domain(result), reason)
 
 
+def _work(counts: dict[str, int]) -> int:
+    """Add up the work of an iteration; the number of fired pairs is a state, not work."""
+    return sum(work for phase, work in counts.items() if phase != "active_pairs")
+
+
 def _cost(result: Result) -> Finding:
-    work = {way: [sum(counts.values()) for counts in run["counts"]] for way, run in result["runs"].items()}
-    margin = "tree work / dense work < 1 in every iteration"
-    if not (work["tree"] and work["dense"]):
+    work = {way: [_work(counts) for counts in result["runs"][way]["counts"]] for way in ("events", "dense")}
+    margin = "event path / all neurons < 1, all iterations together"
+    taken = min(len(iterations) for iterations in work.values())
+    if not taken:
         reason = "the run broke down and left no complete record of its work"
         return Finding("data.cost", "undecided", None, None, margin, _domain(result), reason)
-    pairs = list(zip(work["tree"], work["dense"], strict=False))
-    tree_work, dense_work = max(pairs, key=lambda pair: pair[0] / pair[1])
-    ratio = tree_work / dense_work
-    reason = f"in the worst iteration {tree_work:.3g} operations by the trees, {dense_work:.3g} densely"
-    if result["seconds"]["tree"]["iteration"]:
-        tree, dense, compacted = (median(result["seconds"][way]["iteration"]) for way in TIMED)
-        reason += f"; in time (not judged) {1e3 * tree:.3g} ms against {1e3 * dense:.3g} ms, "
-        reason += f"and {1e3 * compacted:.3g} ms compacted"
-    return Finding(
-        "data.cost", "holds" if ratio < 1 else "fails", ratio, None, margin, _domain(result), reason
-    )
+    events, dense = (sum(iterations[:taken]) for iterations in work.values())
+    ratio = events / dense
+    verdict: Verdict = "holds" if ratio < 1 else "fails"
+    reason = f"over {taken} iterations {events:.3g} operations on the event path, {dense:.3g} over all neurons"
+    if ratio >= 1 and result["runs"]["events"]["fell_back"]:
+        verdict = "undecided"
+        reason += "; too many pairs were close to firing, so that it went over to a dense loop over the neurons that "
+        reason += "fire somewhere: fewer rows, or a far wider network, put the claim to the test"
+    if result["seconds"]["events"]["iteration"]:
+        shown = {way: f"{1e3 * median(result['seconds'][way]['iteration']):.3g} ms" for way in TIMED}
+        reason += f"; in time (not judged) an iteration takes {shown['events']} against {shown['dense']}, "
+        reason += f"{shown['compacted']} compacted and {shown['tree']} by the trees"
+    return Finding("data.cost", verdict, ratio, None, margin, _domain(result), reason)
 
 
 def describe(result: Result, findings: Sequence[Finding]) -> str:
@@ -533,11 +649,19 @@ def describe(result: Result, findings: Sequence[Finding]) -> str:
         _describe_residuals(result),
         _describe_agreement(result),
         _describe_cost(result),
+        _describe_safeguard(result),
     ]
     verdicts = ["In plain words"]
     for claim, finding in zip(claims(result), findings, strict=True):
-        verdicts += [f"  {finding.verdict:<9}  {claim.statement}", f"  {'':<9}  {finding.reason}."]
-    return "\n\n".join("\n".join(block) for block in [*blocks, verdicts])
+        verdicts += _wrapped(claim.statement, f"  {finding.verdict:<9}  ")
+        verdicts += _wrapped(f"{finding.reason}.", " " * 13)
+    return "\n\n".join("\n".join(block) for block in [*blocks, verdicts] if block)
+
+
+def _wrapped(text: str, first: str) -> list[str]:
+    """Break a text into lines, the first one after ``first``, the others indented as far."""
+    indent = " " * len(first)
+    return textwrap.wrap(text, WRAPPED, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _describe_data(result: Result) -> list[str]:
@@ -561,10 +685,22 @@ def _describe_data(result: Result) -> list[str]:
     ]
 
 
+def _shown_runs(result: Result) -> dict[str, dict[str, Any]]:
+    """Leave out the safeguarded run where it is the plain one over again."""
+    runs: dict[str, dict[str, Any]] = dict(result["runs"])
+    if runs["safeguarded"]["residuals"] == runs["events"]["residuals"]:
+        del runs["safeguarded"]
+    return runs
+
+
 def _describe_residuals(result: Result) -> list[str]:
-    lines = ["Residuals        trees   ratio     all neurons   ratio"]
-    columns = [(run["residuals"], [None, *_ratios(run["residuals"])]) for run in result["runs"].values()]
-    for t in range(max(len(residuals) for residuals, _ in columns)):
+    runs = _shown_runs(result)
+    lines = ["Residuals" + "".join(f"{NAMES[way]:>16}{'ratio':>8}" for way in runs)[3:]]
+    columns = [(run["residuals"], [None, *_ratios(run["residuals"])]) for run in runs.values()]
+    last = max(len(residuals) for residuals, _ in columns) - 1
+    for t in range(last + 1):
+        if t > SHOWN and t % 10 and t != last:
+            continue
         cells = ""
         for residuals, ratios in columns:
             shown = (
@@ -572,7 +708,14 @@ def _describe_residuals(result: Result) -> list[str]:
             )
             cells += f"{shown[0]:>16}{shown[1]:>8}"
         lines.append(f"  {t:>4}{cells}".rstrip())
-    lines += [f"  {NAMES[way]}: {run['stopped']}" for way, run in result["runs"].items() if run["stopped"]]
+    stopped: dict[str, list[str]] = {}
+    for way, run in runs.items():
+        if run["stopped"]:
+            stopped.setdefault(run["stopped"], []).append(NAMES[way])
+    for sentence, ways in stopped.items():
+        lines += _wrapped(f"{', '.join(ways)}: {sentence}", "  ")
+    if "safeguarded" not in runs:
+        lines.append("  Safeguarded training gives the same residuals as the event path here.")
     return lines
 
 
@@ -586,21 +729,28 @@ def _describe_agreement(result: Result) -> list[str]:
     for way, difference in result["agreement"].items():
         cells = [_shown(difference[part], ".1e") for part in ("residuals", "predictions", "unseen")]
         lines.append(f"  {NAMES[way]:<24}{cells[0]:>12}{cells[1]:>13}{cells[2]:>13}")
+    lines += _wrapped(
+        "Event path: looks only at neurons that a step may switch on or off; the default. Trees: the search of the "
+        "paper. All neurons, compacted: dense loops, the second without neurons that never fire.",
+        "  ",
+    )
     if result["base"] != "reference":
         lines.append(f"  (the reference is run when n m d <= {REFERENCE_LIMIT:.0e}; lower --rows or --width)")
     return lines
 
 
 def _describe_cost(result: Result) -> list[str]:
-    lines = ["Operations counted in the costliest iteration"]
-    for way, run in result["runs"].items():
+    lines = ["Operations counted in all iterations together"]
+    for way, run in _shown_runs(result).items():
         if run["counts"]:
-            counts = max(run["counts"], key=lambda counts: sum(counts.values()))
-            phases = ", ".join(f"{phase} {work:.3g}" for phase, work in counts.items())
-            lines.append(f"  {NAMES[way]:<14}{sum(counts.values()):>10.3g}  ({phases})")
-    if not result["seconds"]["tree"]["iteration"]:
+            totals: Counter[str] = Counter()
+            for counts in run["counts"]:
+                totals.update({phase: work for phase, work in counts.items() if phase != "active_pairs"})
+            phases = ", ".join(f"{phase} {work:.3g}" for phase, work in totals.items() if work)
+            lines += _wrapped(f"({phases})", f"  {NAMES[way]:<14}{totals.total():>10.3g}  ")
+    if not result["seconds"]["events"]["iteration"]:
         return lines
-    rounds = len(result["seconds"]["tree"]["iteration"])
+    rounds = len(result["seconds"]["events"]["iteration"])
     lines.append(f"Time in milliseconds, median of {rounds} interleaved runs of {COMPARED} iterations")
     for way in TIMED:
         taken = result["seconds"][way]
@@ -611,8 +761,31 @@ def _describe_cost(result: Result) -> list[str]:
     return lines
 
 
+def _describe_safeguard(result: Result) -> list[str]:
+    """Tell a user whose plain run went astray that there is another step, what it achieved and how to call it."""
+    plain, safeguarded = result["runs"]["events"], result["runs"]["safeguarded"]
+    rises, reached = _rises(plain["residuals"]), _reached(plain["residuals"])
+    if plain["stopped"]:
+        trouble = "diverged or broke down (see above)"
+    elif rises:
+        trouble = f"raised the residual in {len(rises)} iteration(s), iteration {rises[0]} first"
+    elif reached is not None and reached > DONE:
+        trouble = f"only came to {reached:.1e} of the start"
+    else:
+        return []
+    achieved = _shown(_reached(safeguarded["residuals"]), ".1e")
+    text = (
+        f"On this file plain training {trouble}. The safeguarded step keeps only what lowers the residual. "
+        f"From the same weights it came to {achieved} of the start in {len(safeguarded['residuals']) - 1} iterations"
+        f"{', and stalled there' if safeguarded['stopped'] else ''}. To use it:"
+    )
+    allowed = PATIENCE * result["iterations"]
+    call = f'fast.gauss_newton.train(network, X, y, iterations={allowed}, tolerance={DONE:g}, step="safeguarded")'
+    return ["The safeguarded step", *_wrapped(text, "  "), f"  {call}"]
+
+
 def plot(figure: Figure, result: Result) -> None:
-    """Draw the residual after each iteration, both ways, beside the line of halving.
+    """Draw the residual after each iteration, by each run, beside the line of halving.
 
     Parameters
     ----------
@@ -622,13 +795,13 @@ def plot(figure: Figure, result: Result) -> None:
         From `measure`.
     """
     axes = figure.subplots()
-    start = result["runs"]["tree"]["residuals"][0] or 1.0
+    start = result["runs"]["events"]["residuals"][0] or 1.0
     longest = 0
-    for (way, run), line in zip(result["runs"].items(), ("-", "--"), strict=True):
+    for way, run in _shown_runs(result).items():
         # A residual of 0 has no logarithm, and one that is not finite is None.
         points = [(t, residual / start) for t, residual in enumerate(run["residuals"]) if residual]
         longest = max(longest, len(points) - 1)
-        axes.plot([t for t, _ in points], [ratio for _, ratio in points], line, label=NAMES[way])
+        axes.plot([t for t, _ in points], [ratio for _, ratio in points], STYLES[way], label=NAMES[way])
     times = np.arange(longest + 1)
     plots.law(axes, times, np.maximum(0.5**times, DONE), "halved each time", line=":")
     axes.set_yscale("log")

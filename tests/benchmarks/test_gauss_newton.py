@@ -1,4 +1,4 @@
-"""Preparation and first iteration of every path and of its opponents.
+"""Preparation, first iteration and six iterations of every path and of its opponents; a late iteration.
 
 An iteration changes its run, so every round starts from a run prepared afresh, outside the clock.
 """
@@ -15,7 +15,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 import reference.gauss_newton
 from fast.baselines import DenseRun
-from fast.gauss_newton import TreeRun
+from fast.gauss_newton import EventRun, TreeRun
 from reference.notation import FloatArray
 from reference.two_layer import TwoLayerNetwork, activation_pattern
 from verify.problems import Problem
@@ -23,8 +23,10 @@ from verify.seeds import generator
 from verify.tolerances import RUN
 
 Record = Callable[..., None]
-Run = TreeRun | DenseRun
+Run = EventRun | TreeRun | DenseRun
 ROUNDS = 10
+SIX = 6
+"""Iterations of a whole run: no pair flips in the last of them, or very few, and next to nothing is left to learn."""
 
 
 def sketched_run(network: TwoLayerNetwork, X: FloatArray, y: FloatArray) -> TreeRun:
@@ -32,6 +34,7 @@ def sketched_run(network: TwoLayerNetwork, X: FloatArray, y: FloatArray) -> Tree
 
 
 PATHS: dict[str, Callable[[TwoLayerNetwork, FloatArray, FloatArray], Run]] = {
+    "events": EventRun,
     "tree, Cholesky": TreeRun,
     "tree, sketch": sketched_run,
     "dense": DenseRun,
@@ -47,6 +50,24 @@ def residual_after_one_step(network: TwoLayerNetwork, problem: Problem) -> float
     steps = network.signs[:, np.newaxis] * (pattern.T @ (g[:, np.newaxis] * X)) / np.sqrt(network.width)
     stepped = TwoLayerNetwork(network.weights - steps, network.signs, network.shift)
     return float(np.linalg.norm(stepped.predict(X) - problem.y))
+
+
+def prepare(
+    path: str, network: TwoLayerNetwork, problem: Problem, iterations: int
+) -> tuple[tuple[Run, int], dict[str, Any]]:
+    return (PATHS[path](network, problem.X, problem.y), iterations), {}
+
+
+def iterate(run: Run, iterations: int) -> Run:
+    for _ in range(iterations):
+        run.iterate()
+    return run
+
+
+def assert_trained(run: Run, problem: Problem) -> None:
+    """Compare with the residual of the trained network itself, not with what the run reports."""
+    residual = run.run(0, 0.0).network.predict(problem.X) - problem.y
+    np.testing.assert_allclose(residual, 0, atol=RUN)
 
 
 @pytest.mark.benchmark(group="preparation")
@@ -65,16 +86,47 @@ def test_preparation(
 def test_iteration(
     benchmark: BenchmarkFixture, record: Record, network: TwoLayerNetwork, problem: Problem, path: str
 ) -> None:
-    def prepare() -> tuple[tuple[Run], dict[str, Any]]:
-        return (PATHS[path](network, problem.X, problem.y),), {}
-
-    def iterate(run: Run) -> Run:
-        run.iterate()
-        return run
-
-    run = benchmark.pedantic(iterate, setup=prepare, rounds=ROUNDS, warmup_rounds=1)
+    run = benchmark.pedantic(
+        iterate, setup=partial(prepare, path, network, problem, 1), rounds=ROUNDS, warmup_rounds=1
+    )
     [counts] = run.counts
     np.testing.assert_allclose(run.residual_norms[1], residual_after_one_step(network, problem), rtol=RUN)
+    record(network, **counts)
+
+
+@pytest.mark.benchmark(group="six iterations")
+@pytest.mark.parametrize("path", ["events", "tree, Cholesky", "dense", "compacted"])
+def test_six_iterations(
+    benchmark: BenchmarkFixture, record: Record, network: TwoLayerNetwork, problem: Problem, path: str
+) -> None:
+    run = benchmark.pedantic(
+        iterate, setup=partial(prepare, path, network, problem, SIX), rounds=ROUNDS, warmup_rounds=1
+    )
+    assert_trained(run, problem)
+    record(network, **{phase: sum(counts[phase] for counts in run.counts) for phase in run.counts[0]})
+
+
+@pytest.mark.benchmark(group="six iterations after their start")
+@pytest.mark.parametrize("path", ["events", "dense", "compacted"])
+def test_whole_run(
+    benchmark: BenchmarkFixture, record: Record, network: TwoLayerNetwork, problem: Problem, path: str
+) -> None:
+    run = benchmark(lambda: iterate(PATHS[path](network, problem.X, problem.y), SIX))
+    assert_trained(run, problem)
+    record(network, **run.preparation_counts)
+
+
+@pytest.mark.benchmark(group="late iteration")
+@pytest.mark.parametrize("path", ["events", "dense", "compacted"])
+def test_late_iteration(
+    benchmark: BenchmarkFixture, record: Record, network: TwoLayerNetwork, problem: Problem, path: str
+) -> None:
+    """Iterate once more after flips have died out; the run stays as it is, so all rounds share one."""
+    late = iterate(PATHS[path](network, problem.X, problem.y), SIX + 2)
+    run = benchmark(iterate, late, 1)
+    assert_trained(run, problem)
+    counts = run.counts[-1]
+    assert counts.get("flips", 0) == 0
     record(network, **counts)
 
 

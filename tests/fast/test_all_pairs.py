@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import reference.gauss_newton
 from fast import lazy_width
 from fast.all_pairs import AllPairs
+from fast.baselines import train_compacted
 from fast.gauss_newton import EventRun, train
 from fast.watched_pairs import TooManyPairsError, WatchedPairs
 from reference.notation import SingularGramError
@@ -73,6 +74,28 @@ def test_a_run_goes_over_where_the_drift_is_large_and_stays_exact() -> None:
     scale = np.linalg.norm(problem.y)
     np.testing.assert_allclose(trace.residual_norms, expected.residual_norms, atol=RUN * scale)
     np.testing.assert_allclose(trace.network.predict(problem.X), expected.predictions, atol=RUN * scale)
+
+
+def test_a_run_goes_back_when_the_flips_have_died_out() -> None:
+    rng = np.random.default_rng(0)
+    problem = make("pairs", 16, 32, rng)
+    network = initialize(2**14, 32, shift=shift_for(2**14, 0.24), rng=rng)
+    run, modes = EventRun(network, problem.X, problem.y), []
+    for _ in range(12):
+        run.iterate()
+        modes.append(type(run.watched))
+    back = modes.index(AllPairs) + modes[modes.index(AllPairs) :].index(WatchedPairs)
+    # The later of the iterations on watched pairs cost next to nothing, and are as exact.
+    assert sum(run.counts[-1].values()) * 100 < sum(run.counts[back].values())
+    expected = train_compacted(network, problem.X, problem.y, iterations=12)
+    scale = np.linalg.norm(problem.y)
+    np.testing.assert_allclose(run.residual_norms, expected.residual_norms, atol=RUN * scale)
+    trained, dense = run.trace(0.0).network, expected.network.weights
+    np.testing.assert_allclose(trained.to_dense().weights, dense, atol=RUN * abs(dense).max())
+    np.testing.assert_array_equal(trained.to_dense().weights[trained.moved], trained.moved_weights())
+    fired = run.fired
+    assert (activation_pattern(expected.network, problem.X)[fired.data_index, fired.neuron_index]).all()
+    assert len(fired) == activation_pattern(expected.network, problem.X).sum() == run.watched.active_pairs
 
 
 def test_a_crowded_start_goes_over_at_once() -> None:

@@ -15,7 +15,6 @@ from reference.two_layer import TwoLayerNetwork, activation_pattern, initialize,
 from verify.problems import make, unit_rows
 from verify.strategies import generators
 
-
 ratios = st.one_of(st.floats(0.15, 0.3), st.floats(0.01, 3.0))
 """Of the lengths of successive steps: often about a quarter, where horizons of lists come close to each other."""
 
@@ -145,8 +144,8 @@ class ClockStopped(Unlimited):
 
 
 class CountsStale(Unlimited):
-    def _flip_shared(self, pairs: IntArray, change: IntArray) -> np.ndarray:
-        counts = super()._flip_shared(pairs, change)
+    def _sum_shared(self, pairs: IntArray, change: IntArray) -> np.ndarray:
+        counts = super()._sum_shared(pairs, change)
         return counts if self.drift == 0 else 0.999 * counts
 
 

@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 import fast.baselines
 import fast.gauss_newton
 from fast.gauss_newton import TreeRun
+from fast.jacobian import FiredJacobian
 from fast.two_layer import FiredPairs
 from reference.gauss_newton import train as reference_train
-from reference.notation import FloatArray, SingularGramError
+from reference.notation import FloatArray, IntArray, SingularGramError
 from reference.trace import Trace
 from reference.two_layer import TwoLayerNetwork, initialize, preactivations
 from verify import problems, seeds
@@ -190,58 +191,57 @@ def trained(run: type[TreeRun]) -> Train:
 
 
 class HalvedUpdates(TreeRun):
-    def _step(self, *args: object) -> Counts:
-        counts = super()._step(*args)
-        return {**counts, "update": counts["update"] // 2}
+    def _take(self, trial: tuple[FloatArray, FloatArray]) -> None:
+        super()._take(trial)
+        self._phases["update"] //= 2
 
 
 class ScansWeights(TreeRun):
     """Reads every weight in every iteration, and reports the counts of a search."""
 
-    def _look(self) -> Counts:
-        counts = super()._look()
+    def _look(self) -> None:
+        super()._look()
         scores = self.X @ self.coefficients.network(self.initial, self.X).to_dense().weights.T
-        data_index, neuron_index = np.nonzero(scores >= self.initial.shift)
+        self._believe(*np.nonzero(scores >= self.initial.shift))
+
+    def _believe(self, data_index: IntArray, neuron_index: IntArray) -> None:
+        """Go on with these pairs, as the search itself would."""
         self.fired = FiredPairs(data_index, neuron_index, self.forest.n, self.forest.width)
-        return counts
+        self.jacobian = FiredJacobian(self.X, self.fired, self.initial.signs[neuron_index])
 
 
 class ReadsWeights(ScansWeights):
     """Does it without the checks of a network, so that no error gives it away."""
 
-    def _look(self) -> Counts:
-        counts = TreeRun._look(self)
+    def _look(self) -> None:
+        TreeRun._look(self)
         self.residual = self.residual + 1e-300 * float(np.abs(self.initial.weights).sum() > 1e300)
-        self.residual_norms[-1] += float(np.isinf(self.initial.weights).any())
-        return counts
+        self.residual = self.residual + float(np.isinf(self.initial.weights).any())
 
 
 class DiscardsProduct(TreeRun):
     """Forms the forbidden product with every weight in every iteration and throws it away."""
 
-    def _look(self) -> Counts:
+    def _look(self) -> None:
         _ = self.initial.weights @ self.X.T
-        return super()._look()
+        super()._look()
 
 
-class ScansLeaves(TreeRun):
-    def _look(self) -> Counts:
-        counts = super()._look()
+class ScansLeaves(ScansWeights):
+    def _look(self) -> None:
+        TreeRun._look(self)
         leaves = self.forest.levels[0].reshape(self.forest.n, -1)[:, : self.forest.width]
-        data_index, neuron_index = np.nonzero(leaves >= self.initial.shift)
-        self.fired = FiredPairs(data_index, neuron_index, self.forest.n, self.forest.width)
-        return counts
+        self._believe(*np.nonzero(leaves >= self.initial.shift))
 
 
-class ScansMaxima(TreeRun):
+class ScansMaxima(ScansWeights):
     """Reads every maximum of 16 scores, then only the leaves below those that reach the shift."""
 
-    def _look(self) -> Counts:
-        counts = super()._look()
+    def _look(self) -> None:
+        TreeRun._look(self)
         i, v = np.nonzero(self.forest.levels[1].reshape(self.forest.n, -1) >= self.initial.shift)
         at, place = np.nonzero(self.forest.levels[0][i, v] >= self.initial.shift)
-        self.fired = FiredPairs(i[at], 16 * v[at] + place, self.forest.n, self.forest.width)
-        return counts
+        self._believe(i[at], 16 * v[at] + place)
 
 
 @pytest.mark.parametrize("run", [ScansWeights, ReadsWeights, ScansLeaves, DiscardsProduct])
@@ -291,8 +291,8 @@ def test_another_number_of_iterations_fails_exact(sound: Results, extra: int) ->
 
 
 class ShortStep(TreeRun):
-    def _step(self, jacobian: object, g: FloatArray) -> Counts:
-        return super()._step(jacobian, 0.5 * g)
+    def _try(self, g: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return super()._try(0.5 * g)
 
 
 def test_a_run_that_goes_elsewhere_fails_exact(sound: Results) -> None:

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+import fast.baselines
 import fast.gauss_newton
 import reference.gauss_newton
-from fast.gauss_newton import Solver, TreeRun
-from fast.gram import shared_counts
-from fast.jacobian import FiredJacobian
+from fast.gauss_newton import EventRun, Search, Solver, TreeRun
 from fast.regression import solve_cholesky
 from fast.threshold_search import ThresholdForest
-from reference.notation import DivergenceError, FloatArray, InputError, NothingFiresError, SingularGramError
+from fast.two_layer import StartingNetwork
+from fast.watched_pairs import Trial, WatchedPairs
+from reference.notation import DivergenceError, FloatArray, InputError, IntArray, NothingFiresError, SingularGramError
 from reference.trace import Trace
 from reference.two_layer import TwoLayerNetwork, initialize
 from verify import seeds
@@ -45,10 +46,10 @@ def verdicts(results: Results) -> dict[str, str]:
 
 
 def made(error: float = 0.3, *, trained: bool = True, **worst: float) -> tuple[Inputs, Result]:
-    result: Result = {"one_step": worst.get("one_step", error), "trained": trained}
-    for solver in ("cholesky", "sketch"):
-        result[solver] = dict.fromkeys(equality.QUANTITIES, error)
-        result[solver]["dense weights"] = worst.get(solver, error)
+    result: Result = {"one_step": {"tree": error, "events": worst.get("one_step", error)}, "trained": trained}
+    for name in equality.WAYS:
+        result[name] = dict.fromkeys(equality.QUANTITIES, error)
+        result[name]["dense weights"] = worst.get(name, error)
     return CELLS[0], result
 
 
@@ -63,7 +64,7 @@ def test_the_true_code_holds_and_draws() -> None:
     assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == list(equality.QUANTITIES)
 
 
-@pytest.mark.parametrize("claim", ["one_step", "cholesky", "sketch"])
+@pytest.mark.parametrize("claim", ["one_step", *equality.WAYS])
 def test_one_run_beyond_its_bound_refutes_a_claim(claim: str) -> None:
     assert set(verdicts([made(), made()]).values()) == {"holds"}
     found = verdicts([made(), made(**{claim: 1.01})])
@@ -83,8 +84,8 @@ def test_a_finding_names_the_worst_cell() -> None:
     assert "seed=5" in reason
 
 
-def faulty(run: type[TreeRun], *, extra: int = 0, **options: float) -> CodeUnderTest:
-    """Put another loop, or another number of its iterations, in the place of the tree path."""
+def faulty(run: type[EventRun] | type[TreeRun], *, extra: int = 0, **options: float) -> CodeUnderTest:
+    """Put another loop, or another number of its iterations, in the place of its search; the other search is sound."""
 
     def train(
         network: TwoLayerNetwork,
@@ -92,10 +93,14 @@ def faulty(run: type[TreeRun], *, extra: int = 0, **options: float) -> CodeUnder
         y: FloatArray,
         *,
         iterations: int,
-        search: str,
+        search: Search,
         solver: Solver = "cholesky",
         rng: np.random.Generator | None = None,
     ) -> Trace[Any]:
+        if issubclass(run, EventRun) != (search == "events"):
+            return fast.gauss_newton.train(
+                network, X, y, iterations=iterations, search=search, solver=solver, rng=rng
+            )
         progress = run(network, X, y, solver=solver, rng=rng, **options)
         for _ in range(iterations + extra):
             progress.iterate()
@@ -106,8 +111,8 @@ def faulty(run: type[TreeRun], *, extra: int = 0, **options: float) -> CodeUnder
 
 
 class ShortStep(TreeRun):
-    def _step(self, jacobian: FiredJacobian, g: FloatArray) -> dict[str, int]:
-        return super()._step(jacobian, 0.9 * g)
+    def _solve(self) -> FloatArray:
+        return 0.9 * super()._solve()
 
 
 class StaleSet(TreeRun):
@@ -115,21 +120,23 @@ class StaleSet(TreeRun):
 
     def _look(self) -> dict[str, int]:
         counts = super()._look()
-        now = self.fired
-        self.fired, self.newest = getattr(self, "newest", now), now
+        now = self.fired, self.jacobian
+        (self.fired, self.jacobian), self.newest = getattr(self, "newest", now), now
         return counts
 
 
 class Ridge(TreeRun):
-    def _solve(self, jacobian: FiredJacobian) -> tuple[FloatArray, dict[str, int]]:
-        G = self.inner_products * shared_counts(jacobian)[0] / self.forest.width
-        return solve_cholesky(G + 1e-6 * np.eye(len(G)), self.residual), {}
+    def _solve(self) -> FloatArray:
+        G = self._gram()
+        return solve_cholesky(G + 1e-6 * np.eye(len(G)), self.residual)
 
 
 class SinglePrecision(TreeRun):
-    def _solve(self, jacobian: FiredJacobian) -> tuple[FloatArray, dict[str, int]]:
-        G = self.inner_products * shared_counts(jacobian)[0] / self.forest.width
-        return solve_cholesky(G.astype(np.float32).astype(np.float64), self.residual), {}
+    def _gram(self) -> FloatArray:
+        return super()._gram().astype(np.float32).astype(np.float64)
+
+    def _solve(self) -> FloatArray:
+        return solve_cholesky(self._gram(), self.residual)
 
 
 class Forgetful(TreeRun):
@@ -163,6 +170,61 @@ class Stray(TreeRun):
         return replace(trace, network=TwoLayerNetwork(weights, end.signs, end.shift))
 
 
+class ShortEventStep(EventRun):
+    def _solve(self) -> FloatArray:
+        return 0.9 * super()._solve()
+
+
+class Lists(WatchedPairs):
+    """Never goes over to dense arrays, however many pairs must be watched."""
+
+    most = 2.0
+
+
+class CertificateOff(Lists):
+    """Watches only what fires at the start, and believes that no other pair ever will."""
+
+    def __init__(
+        self, network: StartingNetwork, X: FloatArray, inner_products: FloatArray, band: float, **options: float
+    ) -> None:
+        super().__init__(network, X, inner_products, 0.0, **options)
+
+    def _certify(self, *args: object) -> tuple[IntArray, FloatArray, IntArray]:
+        none = np.empty(0, dtype=np.intp)
+        return none, np.empty(0), none
+
+
+class DropsFlips(Lists):
+    """Loses every hundredth flip, the first of a step included."""
+
+    def try_step(self, g: FloatArray) -> Trial:
+        trial = super().try_step(g)
+        return replace(trial, flips=trial.flips[np.arange(len(trial.flips)) % 100 != 0])
+
+
+class StaleCounts(Lists):
+    """Keeps the shared-fired counts of the start."""
+
+    def take(self, trial: Trial) -> None:
+        before = self.shared.copy()
+        super().take(trial)
+        self.shared[:] = before
+
+
+class NoCorrection(Lists):
+    """Predicts as if no pair had flipped."""
+
+    def try_step(self, g: FloatArray) -> Trial:
+        return replace(super().try_step(g), predictions=self.predictions - self.gram() @ g)
+
+
+def watching(fault: type[WatchedPairs]) -> CodeUnderTest:
+    class Faulty(EventRun):
+        watch = fault
+
+    return faulty(Faulty)
+
+
 @pytest.mark.parametrize(
     ("code", "caught"),
     [
@@ -176,6 +238,13 @@ class Stray(TreeRun):
         pytest.param(faulty(TreeRun, accuracy=1e-3), ["sketch"], id="loose-solver"),
         pytest.param(faulty(LeakedLabels), ["one_step"], id="leaked-labels"),
         pytest.param(faulty(Stray), ["one_step"], id="stray-neuron"),
+        pytest.param(faulty(ShortEventStep), ["one_step", "events", "events_sketch"], id="events-step-0.9"),
+        pytest.param(watching(CertificateOff), ["events", "events_sketch"], id="events-certificate-off"),
+        pytest.param(watching(DropsFlips), ["events", "events_sketch"], id="events-drops-flips"),
+        pytest.param(watching(StaleCounts), ["events"], id="events-stale-counts"),
+        pytest.param(watching(NoCorrection), ["one_step", "events"], id="events-no-correction"),
+        pytest.param(faulty(EventRun, extra=-1), ["one_step", "events", "events_sketch"], id="events-one-less"),
+        pytest.param(faulty(EventRun, accuracy=1e-3), ["events_sketch"], id="events-loose-solver"),
     ],
 )
 def test_planted_faults_fail_the_claims_meant_for_them(code: CodeUnderTest, caught: list[str]) -> None:
@@ -184,7 +253,8 @@ def test_planted_faults_fail_the_claims_meant_for_them(code: CodeUnderTest, caug
 
 
 def test_the_harness_of_the_faults_is_sound() -> None:
-    assert set(verdicts(measured(faulty(TreeRun))).values()) == {"holds"}
+    for run in (TreeRun, EventRun):
+        assert set(verdicts(measured(faulty(run))).values()) == {"holds"}
 
 
 ERRORS = {
@@ -210,7 +280,7 @@ def test_an_error_on_the_fast_side_alone_is_inequality(error: Exception) -> None
 def test_an_error_on_the_reference_side_alone_is_inequality() -> None:
     _, second = measured()
     (_, broken), _ = measured(CodeUnderTest(reference_train=raising(ERRORS["singular"])))
-    assert broken["one_step"] == equality.UNEQUAL
+    assert set(broken["one_step"].values()) == {equality.UNEQUAL}
     assert set(verdicts([(CELLS[0], broken), second]).values()) == {"fails"}
 
 
@@ -240,6 +310,47 @@ def test_relative_error_by_hand() -> None:
     assert equality.relative_error(ones, np.ones(4)) == equality.UNEQUAL
     assert equality.relative_error(ones, np.zeros(3)) == equality.UNEQUAL
     assert equality.relative_error(np.zeros(3), np.zeros(3)) == 0
+
+
+def test_runs_that_diverge_are_compared_up_to_there() -> None:
+    def stopped(*residuals: float) -> equality.Stopped:
+        return equality.Stopped("DivergenceError", np.array(residuals))
+
+    unseen = np.eye(2)
+    assert set(equality.run_errors(stopped(1.0, 9.0), stopped(1.0, 9.0), unseen).values()) == {0.0}
+    errors = equality.run_errors(stopped(1.0, 9.0), stopped(1.0, 9.0 + 1.8e-6), unseen)
+    assert errors["residuals"] == pytest.approx(2.0, rel=1e-6)
+    assert equality.run_errors(stopped(1.0, 9.0, 8.0), stopped(1.0, 9.0), unseen)["residuals"] == equality.UNEQUAL
+    attempted = equality.attempt(raising(ERRORS["diverged"]))
+    assert isinstance(attempted, equality.Stopped)
+    assert attempted.residual_norms.tolist() == [1.0, 1e4]
+
+
+def test_data_off_the_families() -> None:
+    rng = np.random.default_rng(0)
+    circle = equality.draw_problem({"family": "circle", "n": 5, "d": 2, "angle": 0.4}, rng)
+    np.testing.assert_allclose((circle.X[1:] * circle.X[:-1]).sum(axis=1), np.cos(0.4))
+    np.testing.assert_allclose(np.linalg.norm(circle.X, axis=1), 1)
+    digits = equality.draw_problem({"family": "digits", "n": 9, "d": 64, "angle": None}, rng)
+    assert digits.X.shape == (9, 64)
+    # Not centred: pixels are dark or darker, never negative.
+    assert digits.X.min() == 0
+
+
+def test_the_digits_are_judged_by_the_dense_loop() -> None:
+    cell: Inputs = {
+        "family": "digits", "angle": None, "n": 12, "d": 64, "width": 1500, "alpha": 0.1, "law": "gaussian", "seed": 0
+    }  # fmt: skip
+    iterations = []
+
+    def dense(*args: Any, **options: Any) -> Trace[Any]:  # noqa: ANN401
+        iterations.append(options["iterations"])
+        return fast.baselines.train_dense(*args, **options)
+
+    code = CodeUnderTest(train_dense=dense, reference_train=raising(ERRORS["singular"]))
+    results = [(cell, equality.measure(cell, seeds.generator(0, "equality", cell), code))]
+    assert set(verdicts(results).values()) == {"holds"}
+    assert sorted(iterations) == [1, 10]
 
 
 def test_both_sides_may_be_the_reference() -> None:

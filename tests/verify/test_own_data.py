@@ -20,7 +20,7 @@ from verify.problems import make
 CODE = CodeUnderTest()
 
 
-def prepared(*, family: str = "random", n: int = 24, d: int = 8, held_out: int = 6) -> loading.Prepared:
+def prepared(*, family: str = "random", n: int = 24, d: int = 32, held_out: int = 6) -> loading.Prepared:
     problem = make(family, n, d, np.random.default_rng(1))
     steps = ("made by hand",)
     places = np.arange(2, n + 2)
@@ -44,15 +44,19 @@ def healthy() -> tuple[str, dict[str, Finding], Result]:
 def test_a_healthy_file(healthy: tuple[str, dict[str, Finding], Result]) -> None:
     text, findings, result = healthy
     assert {name: finding.verdict for name, finding in findings.items()} == dict.fromkeys(
-        ("agreement", "halving", "assumptions", "cost"), "holds"
+        ("agreement", "halving", "safeguarded", "assumptions", "cost"), "holds"
     )
     assert result["base"] == "reference"
-    assert set(result["agreement"]) == {"tree", "sketch", "dense", "compacted"}
+    assert set(result["agreement"]) == {"events", "tree", "sketch", "dense", "compacted"}
+    assert result["runs"]["safeguarded"]["residuals"] == result["runs"]["events"]["residuals"]
     assert findings["agreement"].estimate is not None
     assert findings["agreement"].estimate < 1e-10
     assert "made by hand" in text
-    assert "made.csv: n=24, d=8, m=2048, alpha=0.24" in findings["halving"].domain
-    assert "beyond the width used" in own_data.claims(result)[2].statement
+    assert "made.csv: n=24, d=32, m=2048, alpha=0.24" in findings["halving"].domain
+    assert "beyond the width used" in own_data.claims(result)[3].statement
+    assert "Safeguarded training gives the same residuals as the event path here." in text
+    assert "keeps only what lowers" not in text
+    assert max(map(len, text.splitlines())) <= 100
 
 
 def test_result_is_plain_and_enough_to_judge_and_tell(
@@ -72,7 +76,7 @@ def test_geometry_matches_its_definitions(healthy: tuple[str, dict[str, Finding]
     assert geometry["separation"] == pytest.approx(min(distances.min(), opposite.min()))
     asked = max(
         (24 / geometry["lambda_kernel"]) ** 4,
-        (24 / geometry["lambda_kernel"]) ** 2 * 8 * np.log(16 * 24 / 0.05),
+        (24 / geometry["lambda_kernel"]) ** 2 * 32 * np.log(16 * 24 / 0.05),
     )
     assert geometry["theorem_width"] == pytest.approx(asked)
     first, second = np.array(geometry["closest"]) - 2
@@ -86,25 +90,71 @@ def test_the_same_seed_gives_the_same_run(healthy: tuple[str, dict[str, Finding]
 
 
 def test_clash_data_do_not_halve() -> None:
-    text, findings, _ = run(prepared(family="clash"), width=256)
+    text, findings, _ = run(prepared(family="clash", d=8), width=256)
     assert findings["halving"].verdict == "fails"
     assert findings["halving"].estimate is not None
     assert findings["halving"].estimate > 0.5
     assert findings["agreement"].verdict == "holds"
+    assert findings["safeguarded"].verdict == "holds"
     assert "do not halve the residual" in text
 
 
+def test_plain_training_that_climbs_is_answered_with_the_safeguarded_step() -> None:
+    text, findings, result = run(prepared(family="clash", n=100, d=16), width=512)
+    plain, safeguarded = (np.array(result["runs"][way]["residuals"]) for way in ("events", "safeguarded"))
+    assert (np.diff(plain) > 0).any()
+    assert (np.diff(safeguarded) <= 0).all()
+    assert findings["safeguarded"].verdict == "holds"
+    assert findings["safeguarded"].estimate == safeguarded[-1] / safeguarded[0]
+    told = " ".join(text.split())
+    assert f"iterations={own_data.PATIENCE * own_data.DEFAULT_ITERATIONS}, tolerance=1e-10" in told
+    assert 'step="safeguarded")' in told
+    assert f"came to {safeguarded[-1] / safeguarded[0]:.1e} of the start in {len(safeguarded) - 1} iterations." in told
+    assert f"{safeguarded[1]:.6e}" in text.split("Relative difference")[0]
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def badly_separated() -> loading.Prepared:
+    """Positive columns of different sizes, as in a raw table: all rows point in nearly the same direction."""
+    rng = np.random.default_rng(0)
+    X = np.exp(rng.standard_normal((60, 6))) * [1, 10, 100, 1, 5, 1000]
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    return loading.Prepared(X, rng.standard_normal(60), X[:0], "raw.csv", 10 * np.arange(60) + 5, "line", ())
+
+
+def test_a_stall_is_a_finding_that_names_lines_of_the_file() -> None:
+    text, findings, result = run(badly_separated(), width=4096)
+    assert findings["halving"].verdict == "fails"
+    assert findings["safeguarded"].verdict == "fails"
+    first, second = result["geometry"]["closest"]
+    assert findings["safeguarded"].reason.startswith("stalled at iteration")
+    assert f"the closest data points are lines {first} and {second} (distance" in findings["safeguarded"].reason
+    told = " ".join(text.split())
+    assert "On this file plain training diverged or broke down (see above)." in told
+    assert "and stalled there. To use it: fast.gauss_newton.train(" in told
+
+
 def test_too_few_iterations_are_undecided() -> None:
-    _, findings, _ = run(iterations=1)
+    text, findings, result = run(iterations=1)
     assert findings["halving"].verdict == "undecided"
     assert "ends at" in findings["halving"].reason
+    assert len(result["runs"]["safeguarded"]["residuals"]) == 1 + own_data.PATIENCE
+    reached = result["runs"]["events"]["residuals"][1] / result["runs"]["events"]["residuals"][0]
+    assert f"plain training only came to {reached:.1e} of the start" in text
+
+
+def test_a_safeguarded_run_out_of_iterations_is_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_data, "PATIENCE", 1)
+    finding = run(iterations=2)[1]["safeguarded"]
+    assert finding.verdict == "undecided"
+    assert finding.reason.endswith("since only 2 iterations were allowed")
 
 
 def test_without_unseen_rows_and_without_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(own_data, "REFERENCE_LIMIT", 0)
     text, findings, result = run(prepared(held_out=0))
     assert result["base"] == "dense"
-    assert result["agreement"]["tree"]["unseen"] is None
+    assert result["agreement"]["events"]["unseen"] is None
     assert findings["agreement"].verdict == "holds"
     assert "the reference is run when n m d" in text
 
@@ -120,20 +170,83 @@ def test_a_width_that_the_theorem_accepts_is_stated_so() -> None:
     # One row without a shift: lambda = 1/2, so the terms are 2^4 and 4 * 2 * log(16 / 0.05) = 46.
     _, findings, result = run(prepared(n=1, d=2), alpha=0.0, width=64)
     assert result["geometry"]["theorem_width"] == pytest.approx(8 * np.log(320))
-    assert own_data.claims(result)[2].statement.startswith("The theorem's assumption on the width is met")
+    assert own_data.claims(result)[3].statement.startswith("The theorem's assumption on the width is met")
     assert findings["assumptions"].verdict == "holds"
 
 
-def altered(change: Callable[[Trace[Any]], Trace[Any]]) -> CodeUnderTest:
+def altered(change: Callable[[Trace[Any]], Trace[Any]], **only: str) -> CodeUnderTest:
+    """Plant a fault in the runs whose options are as given."""
+
     def train(*arguments: object, **options: object) -> Trace[Any]:
-        return change(fast.gauss_newton.train(*arguments, **options))
+        trace = fast.gauss_newton.train(*arguments, **options)
+        return change(trace) if only.items() <= options.items() else trace
 
     return replace(CODE, train=train)
 
 
-def test_planted_wrong_predictions_are_caught() -> None:
-    code = altered(lambda trace: replace(trace, predictions=trace.predictions * (1 + 1e-6)))
-    assert run(code=code)[1]["agreement"].verdict == "fails"
+@pytest.mark.parametrize("search", ["events", "tree"])
+def test_planted_wrong_predictions_are_caught_on_either_fast_path(search: str) -> None:
+    code = altered(lambda trace: replace(trace, predictions=trace.predictions * (1 + 1e-6)), search=search)
+    finding = run(code=code)[1]["agreement"]
+    assert finding.verdict == "fails"
+    assert f"(predictions, {own_data.NAMES[search]}" in finding.reason
+
+
+def test_planted_wrong_residual_of_the_event_path_is_caught() -> None:
+    def change(trace: Trace[Any]) -> Trace[Any]:
+        norms = trace.residual_norms.copy()
+        norms[1:2] *= 1 + 1e-6
+        return replace(trace, residual_norms=norms)
+
+    findings = run(code=altered(change, search="events"))[1]
+    assert findings["agreement"].verdict == "fails"
+    assert "residuals, event path" in findings["agreement"].reason
+
+
+def test_planted_climb_of_the_safeguarded_run_is_caught() -> None:
+    def change(trace: Trace[Any]) -> Trace[Any]:
+        norms = trace.residual_norms.copy()
+        norms[2] = 1.001 * norms[1]
+        return replace(trace, residual_norms=norms)
+
+    text, findings, result = run(code=altered(change, step="safeguarded"))
+    assert findings["safeguarded"].verdict == "fails"
+    assert findings["safeguarded"].reason.startswith("iteration 2 raised the residual from ")
+    assert findings["halving"].verdict == "holds"
+    assert result["runs"]["safeguarded"]["residuals"] != result["runs"]["events"]["residuals"]
+    assert text.splitlines()[text.splitlines().index("") + 1].split()[-2:] == ["safeguarded", "ratio"]
+
+
+def test_planted_stall_is_caught() -> None:
+    def change(trace: Trace[Any]) -> Trace[Any]:
+        return replace(trace, stopped="stalled at iteration 3: rows 0 and 23 are close")
+
+    _, findings, _ = run(code=altered(change, step="safeguarded"))
+    assert findings["safeguarded"].verdict == "fails"
+    assert findings["safeguarded"].reason == "stalled at iteration 3: lines 2 and 25 are close"
+    assert findings["halving"].verdict == "holds"
+
+
+def test_planted_wrong_network_of_the_safeguarded_run_is_no_evidence() -> None:
+    def change(trace: Trace[Any]) -> Trace[Any]:
+        dense = trace.network.to_dense()
+        return replace(trace, network=replace(dense, weights=dense.weights * (1 + 1e-4)))
+
+    findings = run(code=altered(change, step="safeguarded"))[1]
+    assert findings["safeguarded"].verdict == "invalid"
+    assert "was reported as" in findings["safeguarded"].reason
+    assert findings["halving"].verdict == "holds"
+
+
+def test_a_safeguarded_run_that_breaks_down_is_a_finding() -> None:
+    def train(*arguments: object, **options: object) -> Trace[Any]:
+        if options.get("step") == "safeguarded" and options["iterations"] > 2:
+            raise SingularGramError("G is singular; do something")
+        return fast.gauss_newton.train(*arguments, **options)
+
+    finding = run(code=replace(CODE, train=train))[1]["safeguarded"]
+    assert finding.verdict == "fails"
+    assert finding.reason.startswith("training broke down in iteration 3: G is singular")
 
 
 def test_planted_wrong_network_is_caught() -> None:
@@ -161,25 +274,58 @@ def test_planted_short_step_is_caught() -> None:
 
 def test_planted_dense_scan_is_caught() -> None:
     def change(trace: Trace[Any]) -> Trace[Any]:
-        return replace(trace, counts=[{**counts, "scan": 24 * 8 * 2048} for counts in trace.counts])
+        return replace(trace, counts=[{**counts, "scan": 24 * 32 * 2048} for counts in trace.counts])
 
-    assert run(code=altered(change))[1]["cost"].verdict == "fails"
+    assert run(code=altered(change, search="events"))[1]["cost"].verdict == "fails"
+
+
+def test_an_event_path_that_went_over_to_all_pairs_leaves_the_cost_undecided(
+    healthy: tuple[str, dict[str, Finding], Result],
+) -> None:
+    assert not healthy[2]["runs"]["events"]["fell_back"]
+    assert run(prepared(d=8), alpha=0.0)[2]["runs"]["events"]["fell_back"]  # half of all pairs fire
+    result = copy.deepcopy(healthy[2])
+    result["runs"]["events"] |= {"counts": [{"compute": 200}], "fell_back": True}
+    result["runs"]["dense"]["counts"] = [{"scan": 100}]
+    finding = own_data.decide(result)[4]
+    assert finding.verdict == "undecided"
+    assert finding.estimate == 2.0
+    assert "too many pairs were close to firing" in finding.reason
+    result["runs"]["events"]["fell_back"] = False
+    assert own_data.decide(result)[4].verdict == "fails"
+    result["runs"]["events"] |= {"counts": [{"compute": 90}], "fell_back": True}
+    assert own_data.decide(result)[4].verdict == "holds"
+
+
+def test_cost_is_the_total_of_all_iterations_without_the_fired_pairs(
+    healthy: tuple[str, dict[str, Finding], Result],
+) -> None:
+    result = copy.deepcopy(healthy[2])
+    result["runs"]["events"]["counts"] = [{"solve": 90, "active_pairs": 1000}, {"look": 5, "active_pairs": 1000}]
+    result["runs"]["dense"]["counts"] = [{"scan": 50, "active_pairs": 1000}, {"scan": 50, "active_pairs": 1000}]
+    finding = own_data.decide(result)[4]
+    assert finding.verdict == "holds"
+    assert finding.estimate == 0.95
+    assert finding.reason.startswith("over 2 iterations 95 operations on the event path, 100 over all neurons; in time")
+    assert "\n  event path            95  (solve 90, look 5)\n" in own_data.describe(result, own_data.decide(result))
 
 
 def test_divergence_is_a_finding() -> None:
     def train(network: object, X: object, y: object, **options: object) -> Trace[Any]:
-        if options["iterations"] > 2:
-            raise DivergenceError("training diverged: far", np.array([1.0, 2.0, 3.0, np.inf]))
+        if options["iterations"] > 2 and "step" not in options:
+            raise DivergenceError("training diverged: on data point 3", np.array([1.0, 2.0, 3.0, np.inf]))
         return fast.gauss_newton.train(network, X, y, **options)
 
     text, findings, result = run(code=replace(CODE, train=train))
     assert findings["halving"].verdict == "fails"
-    assert findings["halving"].reason == "training diverged: far"
+    assert findings["halving"].reason == "training diverged: on line 5"
+    assert findings["safeguarded"].verdict == "holds"
     assert findings["halving"].estimate == 2.0
     assert findings["agreement"].verdict == "fails"
     assert findings["cost"].verdict == "undecided"
-    assert result["runs"]["tree"]["residuals"] == [1.0, 2.0, 3.0, None]
-    assert "trees: training diverged: far" in text
+    assert result["runs"]["events"]["residuals"] == [1.0, 2.0, 3.0, None]
+    assert "event path: training diverged: on line 5" in text
+    assert "plain training diverged or broke down" in text
     own_data.plot(Figure(), result)
 
 
@@ -190,7 +336,7 @@ def test_breaking_down_on_the_way_is_a_finding() -> None:
         return fast.gauss_newton.train(network, X, y, **options)
 
     _, findings, result = run(code=replace(CODE, train=train))
-    assert len(result["runs"]["tree"]["residuals"]) == 3
+    assert len(result["runs"]["events"]["residuals"]) == 3
     assert findings["halving"].verdict == "fails"
     assert findings["halving"].reason.startswith("training broke down in iteration 3: G is singular")
 
@@ -208,7 +354,7 @@ def test_a_kernel_that_is_zero_to_rounding_asks_for_no_finite_width(
 def test_decide_on_a_hopeless_condition(healthy: tuple[str, dict[str, Finding], Result]) -> None:
     result = copy.deepcopy(healthy[2])
     result["geometry"]["condition"] = 1e12
-    result["agreement"]["tree"]["residuals"] = 1e-4
+    result["agreement"]["events"]["residuals"] = 1e-4
     assert own_data.decide(result)[0].verdict == "holds"
     result["geometry"]["condition"] = 10.0
     assert own_data.decide(result)[0].verdict == "fails"
@@ -229,9 +375,34 @@ def test_halving_is_judged_down_to_its_target(
     healthy: tuple[str, dict[str, Finding], Result], residuals: list[float], verdict: str
 ) -> None:
     result = copy.deepcopy(healthy[2])
-    result["runs"]["tree"]["residuals"] = residuals
-    result["recomputed"] = residuals[-1]
+    result["runs"]["events"] |= {"residuals": residuals, "recomputed": residuals[-1]}
     assert own_data.decide(result)[1].verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("residuals", "stopped", "verdict"),
+    [
+        ([1.0, 0.9, 0.9, 1e-10], None, "holds"),  # a step that keeps the residual does not raise it
+        ([1.0, 0.9, 0.9000001, 1e-10], None, "fails"),
+        ([1.0, 0.9, 1.1e-10], None, "undecided"),
+        ([1.0, 0.9, 0.8], "stalled", "fails"),
+        ([1.0, None], "broke down", "fails"),
+        ([0.0], None, "holds"),
+    ],
+)
+def test_safeguarded_is_judged_by_every_step_and_the_end(
+    healthy: tuple[str, dict[str, Finding], Result], residuals: list[float | None], stopped: str | None, verdict: str
+) -> None:
+    result = copy.deepcopy(healthy[2])
+    result["runs"]["safeguarded"] |= {"residuals": residuals, "recomputed": residuals[-1], "stopped": stopped}
+    assert own_data.decide(result)[2].verdict == verdict
+
+
+def test_a_long_run_is_shown_in_part(healthy: tuple[str, dict[str, Finding], Result]) -> None:
+    result = copy.deepcopy(healthy[2])
+    result["runs"]["safeguarded"]["residuals"] = [0.9**t for t in range(67)]
+    table = own_data.describe(result, own_data.decide(result)).split("\n\n")[1].splitlines()[1:]
+    assert [int(line.split()[0]) for line in table] == [*range(41), 50, 60, 66]
 
 
 def test_one_way_breaking_down_alone_is_disagreement(
@@ -244,15 +415,21 @@ def test_one_way_breaking_down_alone_is_disagreement(
     assert "one way broke down and another did not (no accuracy)" in finding.reason
 
 
-def test_plot_shows_both_ways(healthy: tuple[str, dict[str, Finding], Result]) -> None:
+def test_plot_shows_the_runs_that_differ(healthy: tuple[str, dict[str, Finding], Result]) -> None:
     figure = Figure()
     own_data.plot(figure, healthy[2])
     (axes,) = figure.axes
     assert axes.get_yscale() == "log"
     lines = {str(line.get_label()): line for line in axes.get_lines()}
-    residuals = np.array(healthy[2]["runs"]["tree"]["residuals"])
-    np.testing.assert_allclose(lines["trees"].get_ydata(), residuals / residuals[0])
+    residuals = np.array(healthy[2]["runs"]["events"]["residuals"])
+    np.testing.assert_allclose(lines["event path"].get_ydata(), residuals[residuals > 0] / residuals[0])
     assert "all neurons" in lines
+    assert "safeguarded" not in lines
+    result = copy.deepcopy(healthy[2])
+    result["runs"]["safeguarded"]["residuals"] = [8.0, 4.0]
+    figure = Figure()
+    own_data.plot(figure, result)
+    assert "safeguarded" in {line.get_label() for line in figure.axes[0].get_lines()}
 
 
 def test_bad_settings_are_refused() -> None:
@@ -264,7 +441,7 @@ def test_bad_settings_are_refused() -> None:
         run(width=2**40)
     with pytest.raises(InputError, match="alpha is -1"):
         run(alpha=-1.0)
-    with pytest.raises(NothingFiresError, match="no neuron fires on data point"):
+    with pytest.raises(NothingFiresError, match="no neuron fires on line 2 "):
         run(width=4, alpha=3.0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,11 +30,19 @@ def simulated(
     compacted: Law = lambda alpha, exponent, seed: 8.0,
     control: Law = lambda alpha, exponent, seed: 1.0,
     start: float = 1.0,
+    events: Law = lambda alpha, exponent, seed: 100.0,
+    events_start: float = 0.1,
+    late: float = 100.0,
+    thorough: bool = False,
 ) -> Results:
-    """Make timings in which the tree path takes ``dense`` and ``compacted`` times as long as its opponents."""
+    """Make timings in which the tree path takes ``dense`` and ``compacted`` times as long as its opponents.
+
+    Six iterations of the event path take six dense ones over ``events``, the sixth its first one over ``late``, and its
+    start takes ``events_start`` times six dense ones.
+    """
     rng = np.random.default_rng(3)
     results: Results = []
-    for inputs in time.cells(Profile()):
+    for inputs in time.cells(Profile(thorough=thorough)):
         own = inputs["alpha"], inputs["exponent"], inputs["seed"]
         noise = {name: np.exp(0.02 * rng.standard_normal(time.ROUNDS)) for name in ("dense", "compacted", "control")}
         tree = 1e-3 * 2.0 ** (inputs["exponent"] - 12)
@@ -41,7 +50,12 @@ def simulated(
         middle["control"] = middle["compacted"] * control(*own)
         iteration = {name: (value * noise.get(name, np.ones(time.ROUNDS))).tolist() for name, value in middle.items()}
         starts = {"tree": start * 10 * tree, "dense": tree, "compacted": tree, "control": tree}
-        results.append((inputs, {"start": starts, "iteration": iteration}))
+        half = time.RUN * middle["dense"] / events(*own) / 2
+        run = [events_start * time.RUN * middle["dense"], half, half * (1 - 1 / late), 0, 0, 0, half / late]
+        runs = [(np.array(run) * noise).tolist() for noise in np.exp(0.02 * rng.standard_normal(time.ROUNDS))]
+        if inputs["n"] != time.N:
+            del iteration["tree"], starts["tree"]
+        results.append((inputs, {"start": starts, "iteration": iteration, "events": runs}))
     return results
 
 
@@ -76,10 +90,35 @@ def spread(law: Law) -> Law:
         ({"compacted": spread(lambda alpha, exponent, seed: 1.0)}, "compacted", "undecided"),
         ({"compacted": lambda alpha, exponent, seed: 0.8, "start": 0.0}, "start", "fails"),
         ({"compacted": spread(lambda alpha, exponent, seed: 1.0), "start": 0.1}, "start", "undecided"),
+        ({"events": lambda alpha, exponent, seed: 8.0}, "events_dense", "fails"),
+        ({"events": spread(lambda alpha, exponent, seed: 10.0)}, "events_dense", "undecided"),
+        ({"events": lambda alpha, exponent, seed: 7.0}, "events_compacted", "fails"),  # 3.5 times, as 8 / 4 is 2
+        ({"events": spread(lambda alpha, exponent, seed: 8.0)}, "events_compacted", "undecided"),
+        ({"events_start": 0.8}, "events_start", "fails"),
+        ({"events": spread(lambda alpha, exponent, seed: 4.0)}, "events_start", "undecided"),
+        ({"late": 8.0}, "late", "fails"),
     ],
 )
-def test_verdicts_follow_the_paired_ratios(changes: dict[str, Law | float], claim: str, verdict: str) -> None:
+def test_verdicts_follow_the_paired_ratios(changes: dict[str, Any], claim: str, verdict: str) -> None:
     assert verdicts(simulated(**changes))[claim] == verdict
+
+
+def test_a_slow_event_path_elsewhere_is_not_claimed_about() -> None:
+    slow = simulated(events=lambda alpha, exponent, seed: 100.0 if (alpha, exponent) == (0.24, 18) else 0.1)
+    assert set(verdicts(slow).values()) == {"holds"}
+    assert "at alpha=0.5 it is 0.1." in time.decide(slow)[6].reason
+
+
+def test_the_thorough_run_asks_more_and_where_the_project_asks() -> None:
+    findings = time.decide(simulated(thorough=True))
+    assert {finding.verdict for finding in findings} == {"holds"}
+    assert [finding.margin.split()[1] for finding in findings[6:]] == ["20", "6", "5", "50"]
+    assert all("n=64, d=32, m=2^20" in finding.domain for finding in findings[6:])
+    between = simulated(events=lambda alpha, exponent, seed: 15.0, events_start=0.4, late=30.0, thorough=True)
+    found = verdicts(between)
+    assert [found[name] for name in ("events_dense", "events_start", "late")] == ["fails"] * 3
+    elsewhere = simulated(events=lambda alpha, exponent, seed: 100.0 if exponent == 20 else 1.0, thorough=True)
+    assert verdicts(elsewhere)["events_dense"] == "holds"
 
 
 @pytest.mark.parametrize("factor", [1.3, 0.7])
@@ -106,47 +145,116 @@ def test_crossing(points: list[tuple[int, float]], width: float | None) -> None:
 def test_ratios_and_runs_by_hand() -> None:
     result = {"start": {"tree": 1.0}, "iteration": {"tree": [1.0, 3.0, 2.0], "dense": [2.0, 2.0, 2.0]}}
     assert time.log_ratio(result, "dense") == pytest.approx(0.0)
-    assert time.run_seconds(result, "tree") == 1 + 5 * 2
+    assert time.run_seconds(result, "tree") == 1 + 6 * 2
+
+
+def test_event_runs_by_hand() -> None:
+    runs = [[9.0, 4.0, 1, 0, 0, 0, 1.0], [3.0, 2.0, 0, 0, 0, 0, 1.0], [1.0, 8.0, 0, 0, 0, 0, 4.0]]
+    result = {"start": {"dense": 6.0}, "iteration": {"dense": [2.0, 1.0, 4.0]}, "events": runs}
+    assert math.exp(time.log_speedup(result, "dense")) == pytest.approx(2)  # of 12/6, 6/3, 24/12
+    assert math.exp(time.log_speedup(result, "dense", start=True)) == pytest.approx(2)  # of 18/15, 12/6, 30/13
+    assert math.exp(time.log_late(result)) == pytest.approx(2)  # of 4, 2, 2
 
 
 def test_one_cell_end_to_end() -> None:
-    cell = {"alpha": 0.24, "exponent": 10, "seed": 0}
+    cell = {"n": 32, "alpha": 0.24, "exponent": 10, "seed": 0}
     result = time.measure(cell, seeds.generator(0, "time", cell), CodeUnderTest())
     json.dumps(result, allow_nan=False)
-    names = ["tree", "dense", "compacted", "control"]
+    names = ["dense", "compacted", "control", "tree"]
     assert list(result["start"]) == list(result["iteration"]) == names
     assert [len(result["iteration"][name]) for name in names] == [time.ROUNDS] * 4
+    assert [len(run) for run in result["events"]] == [1 + time.RUN] * time.ROUNDS
+
+
+Log = list[tuple[str, str]]
+
+
+class Recorded:
+    """A loop that only notes what is asked of it."""
+
+    def __init__(self, name: str, log: Log) -> None:
+        self.name, self.log = name, log
+        log.append((name, "start"))
+
+    def iterate(self) -> None:
+        self.log.append((self.name, "iterate"))
+
+
+def recorded(log: Log) -> CodeUnderTest:
+    return CodeUnderTest(
+        start=lambda *args: Recorded("tree", log),
+        start_events=lambda *args: Recorded("events", log),
+        start_dense=lambda *args, compact=False: Recorded("compacted" if compact else "dense", log),
+    )
 
 
 def test_every_loop_is_warmed_up_and_takes_every_round() -> None:
-    log: list[tuple[str, str]] = []
-
-    class Recorded:
-        def __init__(self, name: str) -> None:
-            self.name = name
-            log.append((name, "start"))
-
-        def iterate(self) -> None:
-            log.append((self.name, "iterate"))
-
-    code = CodeUnderTest(
-        start=lambda *args: Recorded("tree"),
-        start_dense=lambda *args, compact=False: Recorded("compacted" if compact else "dense"),
-    )
-    time.measure({"alpha": 0.24, "exponent": 10, "seed": 0}, np.random.default_rng(0), code)
+    log: Log = []
+    time.measure({"n": 32, "alpha": 0.24, "exponent": 10, "seed": 0}, np.random.default_rng(0), recorded(log))
     tree, dense, twins = (log.count((name, "iterate")) for name in ("tree", "dense", "compacted"))
     assert (tree, dense, twins) == (1 + time.ROUNDS, 1 + time.ROUNDS, 2 * (1 + time.ROUNDS))
-    rounds = [tuple(name for name, _ in log[8 + 4 * r : 12 + 4 * r]) for r in range(time.ROUNDS)]
+    turns = [name for name, event in log[12:] if event == "iterate" and name != "events"]
+    rounds = [tuple(turns[4 * r : 4 * r + 4]) for r in range(time.ROUNDS)]
     assert all(sorted(names) == ["compacted", "compacted", "dense", "tree"] for names in rounds)
     assert len(set(rounds)) > 1
 
 
-def test_plot_shows_both_opponents_at_both_alphas() -> None:
+def test_every_round_takes_a_fresh_run_of_the_event_path() -> None:
+    log: Log = []
+    time.measure({"n": 32, "alpha": 0.24, "exponent": 10, "seed": 0}, np.random.default_rng(0), recorded(log))
+    own = [event for name, event in log if name == "events"]
+    assert own == (["start"] + ["iterate"] * time.RUN) * time.ROUNDS
+    first, after = log.index(("events", "start")), len(log) - log[::-1].index(("events", "iterate"))
+    assert log[first : first + 7] == [("events", "start"), *[("events", "iterate")] * 6]  # never interrupted
+    assert 12 <= first < 17 < after  # in the first round, after all warm-ups
+
+
+def test_the_trees_stay_out_of_the_largest_setting() -> None:
+    log: Log = []
+    result = time.measure({"n": 64, "alpha": 0.24, "exponent": 10, "seed": 0}, np.random.default_rng(0), recorded(log))
+    assert list(result["iteration"]) == ["dense", "compacted", "control"]
+    assert not any(name == "tree" for name, _ in log)
+
+
+class Moving:
+    """A loop of which the start and every iteration move a clock by given amounts; the last amount stays."""
+
+    def __init__(self, clock: list[float], start: float, iterations: list[float]) -> None:
+        self.clock, self.iterations = clock, iterations
+        clock[0] += start
+
+    def iterate(self) -> None:
+        self.clock[0] += self.iterations[0]
+        self.iterations = self.iterations[1:] or self.iterations
+
+
+def by_a_clock(monkeypatch: pytest.MonkeyPatch, slower: float) -> dict[str, str]:
+    """Measure with a clock that the loops alone move, the event path slower by a factor."""
+    clock = [0.0]
+    monkeypatch.setattr(time, "clock", lambda: clock[0])
+    code = CodeUnderTest(
+        initialize=lambda width, dim, *, shift, rng: None,
+        start=lambda *args: Moving(clock, 1.0, [8.0]),
+        start_events=lambda *args: Moving(clock, 2 * slower, [slower, slower / 2, slower / 50]),
+        start_dense=lambda *args, compact=False: Moving(clock, 2.0, [4.0 if compact else 8.0]),
+    )
+    cells = time.cells(Profile())
+    return verdicts([(cell, time.measure(cell, np.random.default_rng(0), code)) for cell in cells])
+
+
+def test_an_event_path_that_is_slowed_down_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    claims = ("events_dense", "events_compacted", "events_start", "late")
+    assert [by_a_clock(monkeypatch, 1.0)[claim] for claim in claims] == ["holds"] * 4
+    assert [by_a_clock(monkeypatch, 15.0)[claim] for claim in claims] == ["fails"] * 3 + ["holds"]
+
+
+def test_plot_shows_both_paths_and_both_opponents_at_both_alphas() -> None:
     figure = Figure()
     time.plot(figure, simulated())
     figure.canvas.draw()
+    names = ["tree / dense", "events / dense", "tree / compacted", "events / compacted"]
     for axes in figure.axes:
-        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["over dense", "over compacted"]
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == names
 
 
 @pytest.mark.parametrize("thorough", [False, True])

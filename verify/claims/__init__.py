@@ -7,6 +7,7 @@ from verify.claims import (
     cost,
     embedding,
     equality,
+    events,
     first_ratio,
     lazy_width,
     ntk,
@@ -17,6 +18,7 @@ from verify.claims import (
     sparsity,
     stability,
     time,
+    total_time,
 )
 from verify.experiment import Experiment
 
@@ -33,7 +35,9 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     phase_diagram.EXPERIMENT,
     lazy_width.EXPERIMENT,
     cost.EXPERIMENT,
+    events.EXPERIMENT,
     query_time.EXPERIMENT,
     time.EXPERIMENT,
+    total_time.EXPERIMENT,
 )
 """All experiments, in the order of the report."""
