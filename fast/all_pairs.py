@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from fast.two_layer import BLOCK_ENTRIES, FiredPairs, ImplicitNetwork
+from fast.two_layer import BLOCK_ENTRIES, FiredPairs, ImplicitNetwork, StartingNetwork, score_blocks
 from fast.watched_pairs import WatchedPairs
 from reference.notation import BoolArray, FloatArray, IntArray
 
@@ -68,8 +68,18 @@ class AllPairs:
 
     Parameters
     ----------
-    watched : WatchedPairs
-        Where the run stands; not modified. Its record of work is shared.
+    network : StartingNetwork
+        The initial network.
+    X : ndarray (n, d)
+        Data points.
+    inner_products : ndarray (n, n)
+        ``P``.
+    neurons : ndarray (R,) of int
+        The neurons that fire somewhere at the start.
+    weights : ndarray (R, d)
+        Their weights now. Kept, and never written to.
+    work : dict
+        Record of work to go on with.
 
     Attributes
     ----------
@@ -77,17 +87,37 @@ class AllPairs:
         As in `fast.watched_pairs.WatchedPairs`.
     """
 
-    def __init__(self, watched: WatchedPairs) -> None:
-        self.network, self.X, self.inner_products = watched.network, watched.X, watched.inner_products
+    def __init__(
+        self,
+        network: StartingNetwork,
+        X: FloatArray,
+        inner_products: FloatArray,
+        neurons: IntArray,
+        weights: FloatArray,
+        work: dict[str, int],
+    ) -> None:
+        self.network, self.X, self.inner_products, self.work = network, X, inner_products, work
+        self.neurons, self.weights = neurons, weights
+        self.signs: FloatArray = network.signs[neurons] / np.sqrt(network.width)
+        self.pattern = np.zeros((len(neurons), len(X)), dtype=np.bool_)
+        # A step of length 0 computes everything else.
+        self._take(self.try_step(np.zeros(len(X))))
+
+    @classmethod
+    def start(
+        cls, network: StartingNetwork, X: FloatArray, inner_products: FloatArray, work: dict[str, int]
+    ) -> AllPairs:
+        """Begin a run: find the neurons that fire somewhere, reading all weights once, in blocks."""
+        fires = [(block >= network.shift).any(axis=0) for block in score_blocks(network.weights, X)]
+        neurons = np.flatnonzero(np.concatenate([np.zeros(0, dtype=np.bool_), *fires]))
+        return cls(network, X, inner_products, neurons, network.weights[neurons], work)
+
+    @classmethod
+    def of(cls, watched: WatchedPairs) -> AllPairs:
+        """Go over from watched pairs; they are not modified, and their record of work is shared."""
         network = watched.trained_network()
-        self.neurons: IntArray = network.moved
-        self.weights = network.moved_weights()
-        self.signs: FloatArray = watched.network.signs[self.neurons] / np.sqrt(watched.network.width)
-        self.predictions, self.shared, self.work = watched.predictions, watched.shared, watched.work
-        fired = watched.fired_pairs()
-        self.pattern = np.zeros((len(self.neurons), len(self.X)), dtype=np.bool_)
-        self.pattern[np.searchsorted(self.neurons, fired.neuron_index), fired.data_index] = True
-        self.active_pairs = watched.active_pairs
+        weights = network.moved_weights()
+        return cls(watched.network, watched.X, watched.inner_products, network.moved, weights, watched.work)
 
     def gram(self) -> FloatArray:
         """Compute ``G = P o C / m``."""
@@ -152,10 +182,13 @@ class AllPairs:
         trial : AllTrial
             From `try_step`.
         """
+        self._take(trial)
+        self.work["flips"] += trial.flips
+
+    def _take(self, trial: AllTrial) -> None:
         self.weights, self.pattern = trial.weights, trial.pattern
         self.predictions, self.shared = trial.predictions, trial.shared
         self.active_pairs = int(np.diag(trial.shared).sum())
-        self.work["flips"] += trial.flips
 
     def copy(self) -> AllPairs:
         """Copy the state; steps replace its arrays and never write to them."""

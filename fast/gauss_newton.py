@@ -60,7 +60,7 @@ from fast.two_layer import (
     score_blocks,
     starting_network,
 )
-from fast.watched_pairs import TooManyPairsError, Trial, WatchedPairs
+from fast.watched_pairs import MOST_LOST, PHASES, Trial, WatchedPairs, WholeArraysError
 from reference.notation import (
     FloatArray,
     InputError,
@@ -76,7 +76,7 @@ from reference.notation import (
     check_run,
     unfinished,
 )
-from reference.regression import check_accuracy
+from reference.regression import check_accuracy, rounding_floor
 from reference.safeguard import (
     DAMPING,
     LOOK_AHEAD,
@@ -390,15 +390,25 @@ class EventRun(_Run["Trial | AllTrial", "WatchedPairs | AllPairs"]):
     ) -> None:
         super().__init__(network, X, y, solver=solver, rng=rng, step=step, accuracy=accuracy)
         # Only this line, and rows of neurons that fire, are read from the weights; no iteration reads others.
-        band = first_band(self.initial, self.X, self.y, self.inner_products)
         self.scale = float(np.linalg.norm(self.y))
-        watched = self.watch(self.initial, self.X, self.inner_products, band, scale=self.scale)
-        self.preparation_counts |= {"watched": watched.used, "gram": watched.work["gram"]}
-        self.watched: WatchedPairs | AllPairs = AllPairs(watched) if watched.crowded() else watched
+        self.watched = self._begin()
         self.warm = WarmCholesky()
         self.patience = np.inf
         self.residual = self.watched.predictions - self.y
         self._start()
+
+    def _begin(self) -> WatchedPairs | AllPairs:
+        """Find the pairs to watch, or go over to whole arrays at once where the sample says that too many fire."""
+        scores = _sample(self.initial.weights, self.X)
+        if np.count_nonzero(scores >= self.initial.shift) > self.watch.limit(*scores.shape):
+            work = dict.fromkeys(PHASES, 0)
+            whole = AllPairs.start(self.initial, self.X, self.inner_products, work)
+            self.preparation_counts |= {"watched": whole.pattern.size, "gram": work["gram"]}
+            return whole
+        band = first_band(self.initial, scores, self.y, self.inner_products)
+        watched = self.watch(self.initial, self.X, self.inner_products, band, scale=self.scale)
+        self.preparation_counts |= {"watched": watched.used, "gram": watched.work["gram"]}
+        return AllPairs.of(watched) if watched.crowded() else watched
 
     @property
     def fired(self) -> FiredPairs:
@@ -424,9 +434,9 @@ class EventRun(_Run["Trial | AllTrial", "WatchedPairs | AllPairs"]):
         before = dict(self.watched.work)
         try:
             trial: Trial | AllTrial = self.watched.try_step(g)
-        except TooManyPairsError:
+        except WholeArraysError:
             assert isinstance(self.watched, WatchedPairs)
-            self.watched = AllPairs(self.watched)
+            self.watched = AllPairs.of(self.watched)
             trial = self.watched.try_step(g)
         self._count(**{phase: work - before[phase] for phase, work in self.watched.work.items()})
         return trial
@@ -448,6 +458,8 @@ class EventRun(_Run["Trial | AllTrial", "WatchedPairs | AllPairs"]):
         assert isinstance(whole, AllPairs)
         rows, n = len(whole.neurons), len(self.X)
         if trial.flips > min(FEW_FLIPS * rows, self.patience) or 2 * whole.active_pairs > self.watch.limit(rows, n):
+            return
+        if rounding_floor(float(np.trace(whole.gram())), trial.g) > MOST_LOST * self.scale / 10:
             return
         drift = float(np.abs(trial.g).max()) / np.sqrt(self.initial.width)
         band = band_for(drift, _sample(whole.weights, self.X), self.initial.shift, self.inner_products)
@@ -476,7 +488,7 @@ class EventRun(_Run["Trial | AllTrial", "WatchedPairs | AllPairs"]):
         return self.watched.trained_network()
 
 
-def first_band(network: StartingNetwork, X: FloatArray, y: FloatArray, inner_products: FloatArray) -> float:
+def first_band(network: StartingNetwork, scores: FloatArray, y: FloatArray, inner_products: FloatArray) -> float:
     """Guess how far below the shift pairs must be watched at the start, from a sample of the weights.
 
     If the Gram matrix were diagonal and ``f`` zero, the first step would be ``g_i = -y_i m / k``, so its drift would be
@@ -485,9 +497,9 @@ def first_band(network: StartingNetwork, X: FloatArray, y: FloatArray, inner_pro
     Parameters
     ----------
     network : StartingNetwork
-        The initial network; one block of weights is read.
-    X : ndarray (n, d)
-        Data points.
+        The initial network.
+    scores : ndarray (k, n)
+        Scores of a sample of its neurons.
     y : ndarray (n,)
         Labels.
     inner_products : ndarray (n, n)
@@ -497,7 +509,8 @@ def first_band(network: StartingNetwork, X: FloatArray, y: FloatArray, inner_pro
     -------
     float
     """
-    scores = _sample(network.weights, X)
+    if not scores.size:
+        return 0.0
     fired_per_point = max(1, int(np.count_nonzero(scores >= network.shift))) / scores.size * len(network.signs)
     drift = float(np.abs(y).max()) * np.sqrt(network.width) / fired_per_point
     return band_for(drift, scores, network.shift, inner_products)
@@ -508,7 +521,8 @@ def band_for(drift: float, scores: FloatArray, shift: float, inner_products: Flo
 
     Such a step changes a score by at most ``drift |<x_i, x_j>|`` for each point ``i`` that its neuron fires on. That
     times nearly the most points that one neuron fires on (Poisson, mean plus three deviations) is watched, but not more
-    than `MOST_WATCHED` pairs for each that fires, and fewer than would be crowded. A bad choice costs time only.
+    than `MOST_WATCHED` pairs for each that fires, and fewer than would be crowded. A bad choice costs time and memory,
+    never correctness.
 
     Parameters
     ----------
@@ -535,11 +549,13 @@ def band_for(drift: float, scores: FloatArray, shift: float, inner_products: Flo
 
 
 def _sample(weights: FloatArray, X: FloatArray) -> FloatArray:
-    """Compute the scores of one block of neurons."""
-    return weights[: max(1, BLOCK_ENTRIES // len(X))] @ X.T
+    """Compute the scores of as many neurons as make one block, taken at equal distances."""
+    stride = max(1, len(weights) * len(X) // BLOCK_ENTRIES)
+    scores: FloatArray = weights[::stride] @ X.T
+    return scores
 
 
-class TreeRun(_Run[tuple[FloatArray, FloatArray], tuple[IntArray, FloatArray, Coefficients]]):
+class TreeRun(_Run[tuple[FloatArray, FloatArray], tuple[IntArray, FloatArray, Coefficients, FloatArray]]):
     """A training run on the paper's trees: preparation when it is made, then one `iterate` per step.
 
     Parameters
@@ -574,6 +590,8 @@ class TreeRun(_Run[tuple[FloatArray, FloatArray], tuple[IntArray, FloatArray, Co
     ) -> None:
         super().__init__(network, X, y, solver=solver, rng=rng, step=step, accuracy=accuracy)
         n, rows = len(self.X), len(self.initial.signs)
+        if not rows:
+            check_every_point_fires(np.zeros(n, dtype=np.intp))
         # Only this line and the trained network's own methods read the weights; no iteration does.
         self.forest = ThresholdForest.build_from_blocks(n, rows, score_blocks(self.initial.weights, self.X))
         self.coefficients = Coefficients(rows, n)
@@ -632,17 +650,18 @@ class TreeRun(_Run[tuple[FloatArray, FloatArray], tuple[IntArray, FloatArray, Co
         self._count(step=len(self.fired), update=self.forest.nodes_visited["update"] - before)
         self._look()
 
-    def _save(self) -> tuple[IntArray, FloatArray, Coefficients]:
+    def _save(self) -> tuple[IntArray, FloatArray, Coefficients, FloatArray]:
         # Neurons that do not fire do not move, so the ones that fire now are all that trials can change.
         neurons = self.jacobian.neurons
-        return neurons, self.forest.scores_of(neurons), self.coefficients.copy()
+        return neurons, self.forest.scores_of(neurons), self.coefficients.copy(), self.residual
 
-    def _restore(self, saved: tuple[IntArray, FloatArray, Coefficients]) -> None:
-        neurons, scores, self.coefficients = saved
+    def _restore(self, saved: tuple[IntArray, FloatArray, Coefficients, FloatArray]) -> None:
+        neurons, scores, self.coefficients, residual = saved
         before = self.forest.nodes_visited["update"]
         self.forest.update(neurons, scores)
         self._count(update=self.forest.nodes_visited["update"] - before)
         self._look()
+        self.residual = residual  # the same sum in another order would differ by rounding
 
     def _state_counts(self) -> Counts:
         return {"active_pairs": len(self.fired)}

@@ -47,9 +47,6 @@ from reference.regression import (
 
 Method = Literal["conjugate", "paper"]
 
-WARM_CONDITION = 1e8
-"""Condition number beyond which a factor serves only the matrix that it was made of."""
-
 ACCURACY = 1e-13
 """Default relative residual, near the rounding floor of a well conditioned system."""
 
@@ -82,11 +79,11 @@ def solve_cholesky(G: ArrayLike, rhs: ArrayLike) -> FloatArray:
     array([1. , 0.5])
     """
     G, rhs = check_system(G, rhs)
-    solution: FloatArray = linalg.cho_solve((cholesky_factor(G), False), rhs, check_finite=False)
+    solution: FloatArray = linalg.cho_solve((cholesky_factor(G)[0], False), rhs, check_finite=False)
     return solution
 
 
-def cholesky_factor(G: FloatArray) -> FloatArray:
+def cholesky_factor(G: FloatArray) -> tuple[FloatArray, float]:
     """Factor ``G = R^T R`` and make sure that it is far enough from singular.
 
     Parameters
@@ -96,8 +93,10 @@ def cholesky_factor(G: FloatArray) -> FloatArray:
 
     Returns
     -------
-    ndarray (n, n)
+    factor : ndarray (n, n)
         ``R``, upper triangular.
+    condition : float
+        Estimate of the 1-norm condition number of ``G``.
 
     Raises
     ------
@@ -108,8 +107,7 @@ def cholesky_factor(G: FloatArray) -> FloatArray:
         factor: FloatArray = linalg.cholesky(G, check_finite=False)
     except linalg.LinAlgError:
         raise singular_gram(np.inf, len(G)) from None
-    _check_condition(factor, G)
-    return factor
+    return factor, _check_condition(factor, G)
 
 
 class WarmCholesky:
@@ -120,8 +118,8 @@ class WarmCholesky:
     suffice, a new factor is made. The solution is accurate to rounding either way: the iteration ends at a residual
     computed afresh that is within `reference.regression.rounding_floor`.
 
-    A ``G`` that has become singular must not pass for the old one's sake: a solution whose size betrays a condition
-    number above `WARM_CONDITION` is thrown away, and a factor of such a matrix is not used again.
+    A ``G`` that has become singular must not pass for the old one's sake. An old factor of ``H`` serves while
+    ``||G - H|| ||H^-1|| <= 1/4``: then no eigenvalue of ``G`` is below three quarters of the smallest of ``H`` (Weyl).
 
     Attributes
     ----------
@@ -131,6 +129,8 @@ class WarmCholesky:
 
     def __init__(self) -> None:
         self._factor: FloatArray | None = None
+        self._factored = np.empty((0, 0))
+        self._inverse_norm = np.inf
         self.work = 0
 
     def solve(self, G: FloatArray, rhs: FloatArray) -> FloatArray:
@@ -139,7 +139,7 @@ class WarmCholesky:
         Parameters
         ----------
         G : ndarray (n, n)
-            Gram matrix; symmetric. Not modified.
+            Gram matrix; symmetric. Kept, and not modified: neither must the caller.
         rhs : ndarray (n,)
             Right-hand side.
 
@@ -152,16 +152,14 @@ class WarmCholesky:
         SingularGramError
             As for `solve_cholesky`, of a matrix that the old factor does not serve.
         """
-        if self._factor is not None:
+        if self._factor is not None and np.linalg.norm(G - self._factored) * self._inverse_norm <= 0.25:
             g = self._iterate(G, rhs)
-            if g is not None and trustworthy(G, g, rhs):
+            if g is not None:
                 return g
-        self._factor = cholesky_factor(G)
+        self._factor, condition = cholesky_factor(G)
+        self._factored, self._inverse_norm = G, condition / float(np.linalg.norm(G, 1))
         self.work += len(G) ** 3 // 3 + len(G) ** 2
-        g = self._solve_factor(rhs)
-        if not trustworthy(G, g, rhs):
-            self._factor = None
-        return g
+        return self._solve_factor(rhs)
 
     def _iterate(self, G: FloatArray, rhs: FloatArray) -> FloatArray | None:
         """Run conjugate gradients; return nothing if they take too long."""
@@ -194,11 +192,6 @@ class WarmCholesky:
     def _solve_factor(self, rhs: FloatArray) -> FloatArray:
         solution: FloatArray = linalg.cho_solve((self._factor, False), rhs, check_finite=False)
         return solution
-
-
-def trustworthy(G: FloatArray, g: FloatArray, rhs: FloatArray) -> bool:
-    """Tell whether ``||g|| <= WARM_CONDITION ||rhs|| / trace(G)``, so that ``G`` looks well conditioned from here."""
-    return float(np.trace(G) * np.linalg.norm(g)) <= WARM_CONDITION * float(np.linalg.norm(rhs))
 
 
 def _foreseen(rhs: FloatArray, residual: FloatArray, floor: float) -> float:
@@ -385,9 +378,10 @@ def _descend(operator: _Preconditioned, residual: FloatArray) -> Iterator[tuple[
         yield correction, float(np.linalg.norm(residual))
 
 
-def _check_condition(factor: FloatArray, matrix: FloatArray) -> None:
-    """Stop when ``matrix = factor^T factor``, with ``factor`` upper triangular, is close to singular."""
+def _check_condition(factor: FloatArray, matrix: FloatArray) -> float:
+    """Estimate the condition of ``matrix = factor^T factor``, ``factor`` upper triangular; stop near a singular one."""
     reciprocal, _ = linalg.lapack.dpocon(factor, np.linalg.norm(matrix, 1))
     condition = np.inf if reciprocal == 0 else 1 / float(reciprocal)
     if not condition < condition_limit(len(matrix)):
         raise singular_gram(condition, len(matrix))
+    return condition

@@ -17,7 +17,8 @@ Invariants, and why they hold
 2. ``c_ri = base_ri - [fires] Gamma_i``. While a pair fires, each step lowers both sides by ``g_i``; while it does not,
    neither side moves. When it flips, ``base_ri`` changes by ``+-Gamma_i`` so that ``c_ri`` stays.
 3. *A watched pair cannot flip before the drift reaches its* ``due``. One step changes ``e_rj`` by at most
-   ``m^(-1/2) max|g|`` times ``rate = pull_r``, or ``pull_r - mu_j + P_jj`` while it fires; ``due = T + |e_rj| / rate``.
+   ``m^(-1/2) max|g|`` times ``rate = pull_r``, plus ``P_jj - mu_j`` if it fires and that is positive. So ``due`` is ``T +
+   |e_rj| / rate``, less in proportion as ``pull_r`` grows: ``(a + c) / (b + c) <= a / b`` for ``a >= b > 0``, ``c >= 0``.
 4. *No unwatched pair fires.* As ``r`` has never fired on ``j``, ``i != j`` in every term of ``e_rj - e_rj(0)``: it is
    at most ``m^(-1/2) sum_i |c_ri| mu_i``, and changes by at most ``pull_r`` times the change of ``T``. The second bound
    says when a row must be checked, the first, against ``band``, clears most of those. The others are computed exactly
@@ -28,8 +29,9 @@ Invariants, and why they hold
 6. *Counts.* With ``A`` (n, neurons) the pattern before and ``A + D`` after, ``(A + D)(A + D)^T - A A^T`` is
    ``D (A + D)^T + A D^T``, and ``D`` is zero except at flips.
 
-Rounding. ``due`` and ``reserve`` compare numbers that are right to about 1e-15 of their size; a pair that close to its
-kink may be put on either side, and moves ``f`` by as little.
+Rounding. ``due`` and the reserves compare numbers that are right to about 1e-15 of their size; a pair that close to
+its kink may be put on either side, and moves ``f`` by as little. Steps along nearly dependent data are huge and cancel:
+sums of them lose digits that weights keep. When they may have lost too many, `WholeArraysError` asks for weights.
 
 Cost. Start: one pass over ``W`` in blocks, ``m n d``. A step: for each pair that is due, the points its neuron has
 fired on; the same for each row that is checked and for each flip; ``n (n + d)`` for each row that is computed. Nothing
@@ -41,7 +43,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -57,8 +59,10 @@ RealArray = NDArray[np.floating[Any]]
 
 REACH = 0.5
 """A row computed afresh gets a reserve that lasts for this many steps like the one that is being tried."""
-REFRESH = 1e-10
-"""Predictions that follow from steps alone are summed anew when rounding may have reached this share of their scale."""
+PHASES = ("compare", "certify", "compute", "look", "drift", "flips", "gram", "predict")
+"""What is counted; see `fast.gauss_newton.train`."""
+MOST_LOST = 1e-10
+"""Share of the predictions' scale that rounding in sums of steps may reach."""
 TINY = float(np.finfo(np.float64).tiny)
 SLACK = 1 + 1e-9
 """Covers the rounding of the bounds."""
@@ -115,8 +119,8 @@ def distinct(indices: IntArray) -> IntArray:
     return ordered[np.diff(ordered, prepend=-1) > 0]
 
 
-class TooManyPairsError(Exception):
-    """So many pairs would have to be watched that whole arrays are better; see `fast.all_pairs`."""
+class WholeArraysError(Exception):
+    """Whole arrays are better from here on: too many pairs to watch, or too many digits lost; see `fast.all_pairs`."""
 
 
 class DueQueue:
@@ -186,8 +190,7 @@ class WatchedPairs:
     band : float
         How far below the shift a pair is watched from the start; any value of at least 0 is correct.
     scale : float
-        Size of the predictions that matters, ``||y||`` in training: they are summed anew when rounding may have
-        reached `REFRESH` of it.
+        Size of the labels, ``||y||``; with that of ``f`` at the start it is what rounding is measured by.
     moved : (ndarray (k,) of int, ndarray (k, d)), optional
         Neurons that have moved and their weights: start from these, where no other neuron fires.
 
@@ -252,12 +255,13 @@ class WatchedPairs:
         self.row_due = self._later(np.full(len(first), band), self.pull)
         self.pair_queue, self.row_queue = DueQueue(), DueQueue()
         self.dead = 0
-        self.work = dict.fromkeys(("compare", "certify", "compute", "look", "drift", "flips", "gram", "predict"), 0)
+        self.work = dict.fromkeys(PHASES, 0)
         pairs = np.flatnonzero(fired)
         self.shared = self._sum_shared(pairs, np.ones(len(pairs), dtype=np.intp))
         self._gram: FloatArray | None = None
-        self.predictions, self.rounding = self._sum_fired(None), 0.0
-        self.scale = scale
+        self.predictions, self.rounding = self._sum_by_point(pairs, self.signs[self.row[pairs]] * excess[pairs]), 0.0
+        self.work["predict"] += len(pairs)
+        self.scale = scale + float(np.linalg.norm(self.predictions))
 
     def gram(self) -> FloatArray:
         """Compute ``G = P o C / m``."""
@@ -265,18 +269,6 @@ class WatchedPairs:
             self._gram = self.inner_products * self.shared / self.network.width
             self.work["gram"] += self.shared.size
         return self._gram
-
-    def _sum_fired(self, trial: Trial | None) -> FloatArray:
-        """Sum the pairs that fire: ``f`` (n,), now or after a step that has just been tried."""
-        fired, total = self.fired[: self.used], self.total
-        if trial is not None:
-            fired, total = fired.copy(), total + trial.g
-            flipped = trial.looked[trial.flips]
-            fired[flipped] = ~fired[flipped]
-        pairs = np.flatnonzero(fired)
-        excess = self._excess(pairs, total) if total.any() else self.initial_excess[pairs]
-        self.work["predict"] += len(pairs)
-        return self._sum_by_point(pairs, self.signs[self.row[pairs]] * excess)
 
     def _sum_by_point(self, pairs: IntArray, values: FloatArray) -> FloatArray:
         sums: FloatArray = np.bincount(self.point[pairs], weights=values, minlength=len(self.X)).astype(np.float64)
@@ -297,9 +289,14 @@ class WatchedPairs:
 
         Raises
         ------
-        TooManyPairsError
-            More pairs than `limit` allows would have to be watched. Nothing has changed.
+        WholeArraysError
+            More pairs than `limit` allows would have to be watched, or sums of steps may have lost more than
+            `MOST_LOST`. Nothing has changed.
         """
+        G = self.gram()
+        rounding = self.rounding + rounding_floor(float(np.trace(G)), g)
+        if rounding > MOST_LOST * self.scale:
+            raise WholeArraysError
         drift = self.drift + self.per_unit * float(np.abs(g).max())
         total = self.total + g
         compared = self.pair_queue.compared + self.row_queue.compared
@@ -311,17 +308,12 @@ class WatchedPairs:
         flips = np.flatnonzero((excess >= 0) != self.fired[looked])
         flipped = looked[flips]
         values = self.signs[self.row[flipped]] * np.abs(excess[flips])
-        G = self.gram()
         predictions = self.predictions - G @ g + self._sum_by_point(flipped, values)
         self.work["predict"] += G.size
-        rounding = self.rounding + rounding_floor(float(np.trace(G)), g)
         fired_per_point = np.diag(self.shared) + self._sum_by_point(flipped, np.where(self.fired[flipped], -1.0, 1.0))
-        trial = Trial(
+        return Trial(
             g, drift, looked, excess, flips, predictions, rounding, fired_per_point, checked, reserve, computed
         )
-        if rounding > REFRESH * self.scale:
-            trial = replace(trial, predictions=self._sum_fired(trial), rounding=0.0)
-        return trial
 
     def take(self, trial: Trial) -> None:
         """Take the step that was tried last.
@@ -463,6 +455,8 @@ class WatchedPairs:
         """Bound the change of a pair's excess per unit of drift."""
         points = self.point[pairs]
         own = np.where(self.fired[pairs], np.diag(self.inner_products)[points] - self.coherences[points], 0.0)
+        # A row a little too short beside one a little too long may have a coherence above its own square.
+        own = np.maximum(own, 0.0)
         rate: FloatArray = self.pull[self.row[pairs]] + own
         return rate
 
@@ -507,7 +501,7 @@ class WatchedPairs:
             gained += len(found)
             expected = self.used - self.dead + gained * len(rows) / block.stop
             if expected > self.limit(len(self.neurons), n):
-                raise TooManyPairsError
+                raise WholeArraysError
         if new_rows:
             self._watch(np.concatenate(new_rows), np.concatenate(new_points), np.concatenate(new_excess))
 

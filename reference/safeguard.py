@@ -207,7 +207,8 @@ near-duplicates)
     """
     first, last, iteration = residual_norms[0], residual_norms[-1], len(residual_norms) - 1
     place = f"at iteration {iteration} with residual {last:.3g}, {last / first if first else 1:.3g} of the start"
-    if last <= 1e6 * UNIT_ROUNDOFF * float(np.linalg.norm(y)):  # the measure of rounding of `check_residual`
+    # The measure of rounding of `check_residual`.
+    if last <= 1e6 * UNIT_ROUNDOFF * max(first, float(np.linalg.norm(y))):
         return (
             f"stopped {place}: what is left is rounding error, which no step lowers; "
             "pass a tolerance to stop before it"

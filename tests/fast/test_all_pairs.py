@@ -10,7 +10,7 @@ from fast import lazy_width
 from fast.all_pairs import AllPairs
 from fast.baselines import train_compacted
 from fast.gauss_newton import EventRun, train
-from fast.watched_pairs import TooManyPairsError, WatchedPairs
+from fast.watched_pairs import WatchedPairs, WholeArraysError
 from reference.notation import SingularGramError
 from reference.two_layer import TwoLayerNetwork, activation_pattern, initialize, shift_for
 from verify.problems import make, unit_rows
@@ -37,7 +37,7 @@ def test_steps_agree_with_dense_weights(
     pairs: WatchedPairs | AllPairs = watched
     for step, keep in enumerate([True, *kept]):
         if step == 1:
-            pairs = AllPairs(watched)
+            pairs = AllPairs.of(watched)
         g = np.sqrt(m) * rng.standard_normal(n)
         pattern = activation_pattern(dense, X)
         steps = dense.signs[:, np.newaxis] * (pattern.T @ (g[:, np.newaxis] * X)) / np.sqrt(m)
@@ -116,10 +116,10 @@ def test_a_refusal_changes_nothing() -> None:
     watched = WatchedPairs(network, problem.X, problem.X @ problem.X.T, 0.0)
     before = (watched.predictions.tolist(), watched.used, watched.active_pairs, watched.drift)
     g = rng.standard_normal(24)
-    with pytest.raises(TooManyPairsError):
+    with pytest.raises(WholeArraysError):
         watched.try_step(1e4 * g)
     assert before == (watched.predictions.tolist(), watched.used, watched.active_pairs, watched.drift)
-    small, whole = watched.try_step(1e-3 * g), AllPairs(watched).try_step(1e-3 * g)
+    small, whole = watched.try_step(1e-3 * g), AllPairs.of(watched).try_step(1e-3 * g)
     np.testing.assert_allclose(small.predictions, whole.predictions, atol=1e-12)
 
 

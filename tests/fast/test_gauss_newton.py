@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import reference.gauss_newton
 import verify
+from fast import lazy_width
 from fast.baselines import train_compacted, train_dense
 from fast.gauss_newton import EventRun, Search, Solver, TreeRun, train
 from reference.notation import DivergenceError, InputError, NothingFiresError, SingularGramError
@@ -236,6 +237,13 @@ def test_a_silent_point_is_an_error() -> None:
     network = initialize(50, 4, shift=9.0, rng=np.random.default_rng(0))
     with pytest.raises(NothingFiresError, match="data point 0"):
         train(network, np.eye(4), np.ones(4), iterations=1)
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_lazy_network_without_neurons_is_silent(search: Search) -> None:
+    empty = lazy_width.initialize(np.eye(3), width=1, shift=30.0, rng=np.random.default_rng(1))
+    with pytest.raises(NothingFiresError, match="data point 0"):
+        train(empty, np.eye(3), np.ones(3), iterations=3, search=search)
 
 
 def test_a_singular_gram_matrix_is_an_error() -> None:

@@ -217,12 +217,15 @@ def test_a_warm_factor_saves_the_cube() -> None:
 
 
 def test_a_matrix_that_turns_singular_is_not_solved_with_the_old_factor() -> None:
-    """The right-hand side lies in the range, so that conjugate gradients alone would not notice."""
+    """Not even when the right-hand side misses the null direction, so that conjugate gradients do not notice."""
     rng = np.random.default_rng(0)
-    n, warm = 60, WarmCholesky()
+    n = 60
     values, basis = np.linalg.eigh(positive_matrix(n, rng))
-    warm.solve((basis * values) @ basis.T, rng.standard_normal(n))
+    sound = (basis * values) @ basis.T
     values[0] = 0
-    G = (basis * values) @ basis.T
-    with pytest.raises(SingularGramError):
-        warm.solve((G + G.T) / 2, rng.standard_normal(n))
+    singular = (basis * values) @ basis.T
+    for rhs in (rng.standard_normal(n), basis[:, -1]):
+        warm = WarmCholesky()
+        warm.solve((sound + sound.T) / 2, rhs)
+        with pytest.raises(SingularGramError):
+            warm.solve((singular + singular.T) / 2, rhs)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fast.gauss_newton import EventRun
-from fast.watched_pairs import DueQueue, Trial, WatchedPairs
+from fast.watched_pairs import DueQueue, Trial, WatchedPairs, WholeArraysError
 from reference.notation import IntArray
 from reference.two_layer import TwoLayerNetwork, activation_pattern, initialize, shift_for
 from verify.problems import make, unit_rows
@@ -100,6 +100,64 @@ def test_any_sequence_of_steps_agrees_with_dense_weights(
             continue
         f, dense, scale = after, stepped, scale + length
         assert_in_step(watched, f, dense, X, scale)
+
+
+@settings(max_examples=150)
+@given(
+    generators,
+    st.sampled_from([3, 8, 24]),
+    st.sampled_from([2, 3, 8]),
+    st.sampled_from([20, 200]),
+    st.sampled_from([0.3, 1.0, 2.0]),
+    st.sampled_from([0.0, 0.01, 0.3, 1.0]),
+    st.lists(st.sampled_from([0.02, 0.1, 0.2, 0.25, 0.9, 1.0, 3.0]), min_size=4, max_size=12),
+)
+def test_bounds_that_are_nearly_tight_hold(
+    rng: np.random.Generator, n: int, d: int, m: int, shift: float, band: float, ratios: list[float]
+) -> None:
+    """Data in a narrow cone and steps of one sign: what a pair may move by is nearly what it does move by."""
+    X = rng.standard_normal((n, d)) * 10 ** rng.uniform(-3, -0.5)
+    X[:, 0] += 1
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    dense = TwoLayerNetwork(rng.standard_normal((m, d)), rng.choice([-1.0, 1.0], size=m), shift)
+    watched, length = watch(dense, X, band), rng.uniform(0.05, 2)
+    for ratio in ratios:
+        length *= ratio
+        g = 0.3 * length * np.sqrt(m) * rng.choice([-1.0, 1.0]) * np.ones(n)
+        if rng.random() < 0.2:
+            watched.try_step(g * rng.uniform(0.5, 2))
+        watched.take(watched.try_step(g))
+        dense = moved(dense, X, g)
+        fired, scores = watched.fired_pairs(), dense.weights @ X.T
+        mine = np.zeros(scores.shape, dtype=bool)
+        mine[fired.neuron_index, fired.data_index] = True
+        assert not ((mine != (scores >= shift)) & (np.abs(scores - shift) > 1e-9)).any()
+
+
+def test_rows_that_are_not_quite_of_unit_length() -> None:
+    """A short row beside a nearly parallel long one has a coherence above its own square."""
+    angle, lengths = 1e-7, np.array([[1 - 9.9e-7], [1 + 9.9e-7]])
+    X = lengths * np.array([[1.0, 0.0], [np.cos(angle), np.sin(angle)]])
+    scores = np.array([1.5, 1 - 1e-9])
+    dense = TwoLayerNetwork([np.linalg.solve(X, scores)], [1.0], 1.0)
+    watched = watch(dense, X, 1e-6)
+    first = np.array([-1e-8, 0.0])
+    watched.take(watched.try_step(first))
+    dense = moved(dense, X, first)
+    products = X @ X.T
+    excess = float((dense.weights @ X.T)[0, 0] - 1)
+    second = np.full(2, excess / (products[0, 0] + products[0, 1]) * (1 + 3e-7))
+    watched.take(watched.try_step(second))
+    fires = moved(dense, X, second).weights @ X.T >= 1
+    assert watched.fired_pairs().data_index.tolist() == np.flatnonzero(fires).tolist()
+
+
+def test_steps_that_cancel_ask_for_weights() -> None:
+    X = np.array([[1.0, 0.0], [0.6, 0.8]])
+    watched = watch(TwoLayerNetwork([[2.0, 2.0]], [1.0], 1.0), X, 0.1)
+    watched.try_step(np.array([1e3, -1e3]))
+    with pytest.raises(WholeArraysError):
+        watched.try_step(np.array([1e9, -1e9]))
 
 
 def test_a_pair_on_its_kink_fires() -> None:
