@@ -17,8 +17,9 @@ Invariants, and why they hold
 2. ``c_ri = base_ri - [fires] Gamma_i``. While a pair fires, each step lowers both sides by ``g_i``; while it does not,
    neither side moves. When it flips, ``base_ri`` changes by ``+-Gamma_i`` so that ``c_ri`` stays.
 3. *A watched pair cannot flip before the drift reaches its* ``due``. One step changes ``e_rj`` by at most
-   ``m^(-1/2) max|g|`` times ``rate = pull_r``, plus ``P_jj - mu_j`` if it fires and that is positive. So ``due`` is ``T +
-   |e_rj| / rate``, less in proportion as ``pull_r`` grows: ``(a + c) / (b + c) <= a / b`` for ``a >= b > 0``, ``c >= 0``.
+   ``m^(-1/2) max|g|`` times ``rate``: ``pull_r``, plus ``P_jj - mu_j`` if it fires and that is positive. So ``due`` is
+   ``T + |e_rj| / rate``. As ``pull_r`` grows, the wait shrinks in proportion: ``(a + c) / (b + c) <= a / b`` for
+   ``a >= b > 0`` and ``c >= 0``.
 4. *No unwatched pair fires.* As ``r`` has never fired on ``j``, ``i != j`` in every term of ``e_rj - e_rj(0)``: it is
    at most ``m^(-1/2) sum_i |c_ri| mu_i``, and changes by at most ``pull_r`` times the change of ``T``. The second bound
    says when a row must be checked, the first, against ``band``, clears most of those. The others are computed exactly

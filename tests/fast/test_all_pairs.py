@@ -10,7 +10,7 @@ from fast import lazy_width
 from fast.all_pairs import AllPairs
 from fast.baselines import train_compacted
 from fast.gauss_newton import EventRun, train
-from fast.watched_pairs import WatchedPairs, WholeArraysError
+from fast.watched_pairs import PHASES, WatchedPairs, WholeArraysError
 from reference.notation import SingularGramError
 from reference.two_layer import TwoLayerNetwork, activation_pattern, initialize, shift_for
 from verify.problems import make, unit_rows
@@ -147,3 +147,12 @@ def test_the_sketched_solver_and_the_safeguard_work_on_whole_arrays() -> None:
         pytest.fail("the problem should be solvable")
     sketched = train(network, X, y, iterations=1, solver="sketch", rng=rng)
     np.testing.assert_allclose(sketched.residual_norms, expected.residual_norms, rtol=1e-6)
+
+
+def test_a_pair_on_its_kink_fires() -> None:
+    network = TwoLayerNetwork([[1.0, 0.5], [1.0, 2.0]], [1.0, -1.0], 1.0)
+    X = np.eye(2)
+    whole = AllPairs.start(network, X, X @ X.T, dict.fromkeys(PHASES, 0))
+    np.testing.assert_array_equal(whole.neurons, [0, 1])
+    np.testing.assert_array_equal(whole.pattern, [[True, False], [True, True]])
+    np.testing.assert_array_equal(whole.shared, [[2, 1], [1, 1]])

@@ -396,3 +396,36 @@ def test_a_stalled_run_says_where_and_why(search: Search) -> None:
     assert "the closest data points are rows" in trace.stopped
     assert len(trace.counts) == len(trace.residual_norms) - 1 < 500
     assert (np.diff(trace.residual_norms) <= 0).all()
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_step_that_silences_a_point_is_not_kept(search: Search) -> None:
+    """One neuron, one point, a label below any prediction: the full step would leave nothing to train."""
+    network = TwoLayerNetwork([[2.0]], [1.0], 1.0)
+    trace = train(network, [[1.0]], [-1.0], iterations=9, search=search, step="safeguarded")
+    assert trace.residual_norms.tolist() == [2.0, 1.0, 1.0]
+    assert trace.network.to_dense().weights.tolist() == [[1.0]]
+    assert trace.stopped.startswith("stalled at iteration 2 with residual 1")
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_creeping_run_stops(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fast.gauss_newton.crept", lambda norms: len(norms) > 3)
+    trace = train(*trainable(), iterations=9, search=search, step="safeguarded")
+    assert len(trace.residual_norms) == 4
+    assert "the last 20 iterations lowered it by less than 5%" in trace.stopped
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_singular_system_is_damped_as_in_the_reference(search: Search) -> None:
+    """Pairs so close that their Gram matrix is singular, with different labels: the rest is fitted all the same."""
+    rng = np.random.default_rng(4)
+    problem = make("clash", 10, 6, rng, angle=1e-9)
+    network = initialize(2000, 6, shift=0.5, rng=rng)
+    options: dict[str, Any] = {"iterations": 1, "step": "safeguarded"}
+    expected = reference.gauss_newton.train(network, problem.X, problem.y, **options)
+    with pytest.raises(SingularGramError):
+        train(network, problem.X, problem.y, iterations=1, search=search)
+    trace = train(network, problem.X, problem.y, search=search, **options)
+    np.testing.assert_allclose(trace.predictions, expected.predictions, atol=1e-6)
+    assert trace.residual_norms[1] < trace.residual_norms[0]

@@ -39,6 +39,14 @@ def moved(network: TwoLayerNetwork, X: np.ndarray, g: np.ndarray) -> TwoLayerNet
     return TwoLayerNetwork(network.weights - steps, network.signs, network.shift)
 
 
+def assert_announced(watched: WatchedPairs) -> None:
+    """Every list of a queue must hold all entries that are due by its horizon, whatever happened to them."""
+    for queue, due in ((watched.pair_queue, watched.due[: watched.used]), (watched.row_queue, watched.row_due)):
+        for horizon, members in queue._lists:
+            assert np.isin(np.flatnonzero(due <= horizon), members).all()
+            assert (members < len(due)).all()
+
+
 def assert_in_step(watched: WatchedPairs, f: np.ndarray, dense: TwoLayerNetwork, X: np.ndarray, scale: float) -> None:
     """Compare pattern, counts, predictions and weights with a dense network."""
     scores = dense.weights @ X.T
@@ -95,6 +103,7 @@ def test_any_sequence_of_steps_agrees_with_dense_weights(
         if move == "try":
             continue
         watched.take(trial)
+        assert_announced(watched)
         if move == "undo":
             watched = saved
             continue
@@ -127,6 +136,7 @@ def test_bounds_that_are_nearly_tight_hold(
         if rng.random() < 0.2:
             watched.try_step(g * rng.uniform(0.5, 2))
         watched.take(watched.try_step(g))
+        assert_announced(watched)
         dense = moved(dense, X, g)
         fired, scores = watched.fired_pairs(), dense.weights @ X.T
         mine = np.zeros(scores.shape, dtype=bool)
@@ -240,7 +250,9 @@ def test_rows_left_behind_are_dropped() -> None:
         dead = watched.dead
         trial = watched.try_step(g)
         compacted += watched.dead < dead
+        assert_announced(watched)
         watched.take(trial)
+        assert_announced(watched)
         dense = moved(dense, X, g)
         assert_in_step(watched, dense.predict(X), dense, X, 1.0)
         assert 2 * watched.dead <= watched.used
