@@ -81,6 +81,8 @@ class AllPairs:
     work : dict
         Record of work to go on with.
 
+    Made by `start` or `of`; what the constructor leaves has no firing pair yet.
+
     Attributes
     ----------
     predictions, shared, active_pairs, work
@@ -97,11 +99,11 @@ class AllPairs:
         work: dict[str, int],
     ) -> None:
         self.network, self.X, self.inner_products, self.work = network, X, inner_products, work
-        self.neurons, self.weights = neurons, weights
+        self.neurons = neurons
         self.signs: FloatArray = network.signs[neurons] / np.sqrt(network.width)
-        self.pattern = np.zeros((len(neurons), len(X)), dtype=np.bool_)
-        # A step of length 0 computes everything else.
-        self._take(self.try_step(np.zeros(len(X))))
+        n = len(X)
+        pattern = np.zeros((len(neurons), n), dtype=np.bool_)
+        self._take(AllTrial(np.zeros(n), weights, pattern, np.zeros(n), np.zeros((n, n)), 0))
 
     @classmethod
     def start(
@@ -110,14 +112,20 @@ class AllPairs:
         """Begin a run: find the neurons that fire somewhere, reading all weights once, in blocks."""
         fires = [(block >= network.shift).any(axis=0) for block in score_blocks(network.weights, X)]
         neurons = np.flatnonzero(np.concatenate([np.zeros(0, dtype=np.bool_), *fires]))
-        return cls(network, X, inner_products, neurons, network.weights[neurons], work)
+        whole = cls(network, X, inner_products, neurons, network.weights[neurons], work)
+        whole._take(whole.try_step(np.zeros(len(X))))  # a step of length 0 computes everything
+        return whole
 
     @classmethod
     def of(cls, watched: WatchedPairs) -> AllPairs:
         """Go over from watched pairs; they are not modified, and their record of work is shared."""
-        network = watched.trained_network()
-        weights = network.moved_weights()
-        return cls(watched.network, watched.X, watched.inner_products, network.moved, weights, watched.work)
+        network, fired = watched.trained_network(), watched.fired_pairs()
+        neurons, weights = network.moved, network.moved_weights()
+        whole = cls(watched.network, watched.X, watched.inner_products, neurons, weights, watched.work)
+        whole.pattern[np.searchsorted(neurons, fired.neuron_index), fired.data_index] = True
+        state = AllTrial(np.zeros(len(watched.X)), weights, whole.pattern, watched.predictions, watched.shared, 0)
+        whole._take(state)
+        return whole
 
     def gram(self) -> FloatArray:
         """Compute ``G = P o C / m``."""

@@ -123,6 +123,21 @@ def test_a_refusal_changes_nothing() -> None:
     np.testing.assert_allclose(small.predictions, whole.predictions, atol=1e-12)
 
 
+def test_going_over_computes_nothing_again() -> None:
+    rng = np.random.default_rng(3)
+    problem = make("clash", 16, 8, rng)
+    network = initialize(2048, 8, shift=shift_for(2048, 0.24), rng=rng)
+    watched = WatchedPairs(network, problem.X, problem.X @ problem.X.T, 0.1)
+    watched.take(watched.try_step(rng.standard_normal(16)))
+    work = dict(watched.work)
+    whole = AllPairs.of(watched)
+    assert whole.work == work
+    np.testing.assert_array_equal(whole.predictions, watched.predictions)
+    np.testing.assert_array_equal(whole.shared, watched.shared)
+    assert whole.active_pairs == watched.active_pairs == whole.pattern.sum()
+    assert whole.fired_pairs().neuron_index.tolist() == watched.fired_pairs().neuron_index.tolist()
+
+
 def test_training_can_go_on_from_weights_kept_as_rows() -> None:
     rng = np.random.default_rng(2)
     problem = make("random", 12, 8, rng)
