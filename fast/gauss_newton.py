@@ -38,7 +38,8 @@ Departures from the paper
 
 from __future__ import annotations
 
-from typing import ClassVar, Generic, Literal, TypeVar
+from abc import abstractmethod
+from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -49,6 +50,7 @@ from fast.jacobian import FiredJacobian
 from fast.regression import ACCURACY, WarmCholesky, solve_cholesky, solve_sketched
 from fast.sketch import default_size, sketch_jacobian, sketch_jacobian_work
 from fast.threshold_search import ThresholdForest
+from fast.training_run import Counts, Solver, TrainingRun
 from fast.two_layer import (
     BLOCK_ENTRIES,
     Coefficients,
@@ -65,35 +67,20 @@ from reference.notation import (
     FloatArray,
     InputError,
     IntArray,
-    SingularGramError,
-    breakdown_explained,
     check_data,
     check_every_point_fires,
     check_generator,
-    check_labels,
     check_points,
-    check_residual,
     check_run,
-    unfinished,
 )
-from reference.regression import check_accuracy, rounding_floor
+from reference.regression import rounding_floor
 from reference.safeguard import (
-    DAMPING,
-    LOOK_AHEAD,
-    Move,
     Step,
-    allowance_after,
-    crept,
-    length,
-    next_move,
-    stall_message,
 )
 from reference.sketch import draw_tensor_sketch
 from reference.trace import Trace
 
 Search = Literal["events", "tree"]
-Solver = Literal["cholesky", "sketch"]
-Counts = dict[str, int]
 
 MOST_WATCHED = 4
 """Most pairs that are watched at the start for each pair that fires."""
@@ -180,8 +167,8 @@ TrialT = TypeVar("TrialT")
 SavedT = TypeVar("SavedT")
 
 
-class _Run(Generic[TrialT, SavedT]):
-    """What runs of both searches share: the checks, the record, the rule that makes one iteration."""
+class _TwoLayerRun(TrainingRun[TrialT, SavedT, ImplicitNetwork]):
+    """What runs of both searches share: the checks of network and data, and the sketch."""
 
     def __init__(
         self,
@@ -196,165 +183,31 @@ class _Run(Generic[TrialT, SavedT]):
     ) -> None:
         self.initial = starting_network(network)
         # The trained network keeps the data, so the caller's array must not be shared.
-        self.X = check_points(check_data(X), self.initial.dim).copy()
-        self.X.flags.writeable = False
-        check_given(network, self.X)
-        self.y = check_labels(y, len(self.X))
-        n, (rows, d) = len(self.X), self.initial.weights.shape
-        if solver not in ("cholesky", "sketch"):
-            raise InputError(f"solver is {solver!r}; pass 'cholesky' or 'sketch'")
-        if step not in ("full", "safeguarded"):
-            raise InputError(f"step is {step!r}; pass 'full' or 'safeguarded'")
-        self.safeguarded = step == "safeguarded"
-        self.allowance, self.stopped = LOOK_AHEAD, ""
-        check_accuracy(accuracy)
-        self.accuracy = accuracy
-        self.draw = None
+        points = check_points(check_data(X), self.initial.dim).copy()
+        points.flags.writeable = False
+        check_given(network, points)
+        super().__init__(points, y, solver=solver, step=step, accuracy=accuracy)
+        n, (rows, d) = len(points), self.initial.weights.shape
         if solver == "sketch":
             self.draw = draw_tensor_sketch(default_size(n), rows, d, rng=check_generator(rng))
-        self.inner_products = self.X @ self.X.T
-        self.counts: list[Counts] = []
-        self.preparation_counts: Counts = {"scores": n * rows * d, "inner_products": n * n * d}
-        self.residual_norms: list[float] = []
-        self.residual = self.y
+        self.inner_products = points @ points.T
+        self.preparation_counts = {"scores": n * rows * d, "inner_products": n * n * d}
 
-    def run(self, iterations: int, tolerance: float) -> Trace[ImplicitNetwork]:
-        """Iterate until the tolerance or the number of iterations is reached; see `train`."""
-        while unfinished(self.residual_norms, iterations, tolerance) and not self.stopped:
-            self.iterate()
-        return self.trace(tolerance)
+    def _check_every_point_fires(self) -> None:
+        check_every_point_fires(self._fired_per_point())
 
-    def iterate(self) -> None:
-        """Take one Gauss-Newton step.
-
-        Raises
-        ------
-        NothingFiresError, SingularGramError, DivergenceError
-            As for `train`.
-        """
-        self._phases: Counts = {}
-        if self.safeguarded:
-            check_every_point_fires(self._fired_per_point())
-            move = self._take_safeguarded_step()
-        else:
-            with breakdown_explained(self.residual_norms):
-                check_every_point_fires(self._fired_per_point())
-                g = self._solve()
-            self._take(self._try(g))
-        self.residual_norms.append(float(np.linalg.norm(self.residual)))
-        if not self.safeguarded:
-            check_residual(self.residual_norms, self.y)
-        elif move == "stall" or crept(self.residual_norms):
-            condition = float(np.linalg.cond(self._gram()))
-            self.stopped = stall_message(self.X, self.y, self.residual_norms, condition, move)
-        self.counts.append(self._phases | self._state_counts())
-
-    def trace(self, tolerance: float) -> Trace[ImplicitNetwork]:
-        """Return the run so far."""
-        converged = self.residual_norms[-1] <= tolerance * self.residual_norms[0]
-        return Trace(
-            self._network(),
-            np.array(self.residual_norms),
-            self.residual + self.y,
-            converged,
-            self.counts,
-            self.preparation_counts,
-            "" if converged else self.stopped,
-        )
-
-    def _take_safeguarded_step(self) -> Move:
-        """Try, look ahead, shorten: whatever `reference.safeguard.next_move` says, until something is kept."""
-        current: float = self.residual_norms[-1]
-        saved: SavedT | None = None
-        first = self._direction()
-        trial = self._try(first)
-        ahead: list[float] = [self._norm_after(trial)]
-        shortened: list[float] = []
-        while True:
-            move = next_move(current, ahead, shortened, self.allowance)
-            if move == "advance":
-                saved = self._save() if saved is None else saved
-                self._take(trial)
-                trial = self._try(self._direction())
-                ahead.append(self._norm_after(trial))
-                continue
-            if move == "accept":
-                self._take(trial)
-                break
-            if saved is not None:
-                self._restore(saved)
-                saved = None
-            if move == "stall":
-                break
-            trial = self._try(length(shortened) * first)
-            shortened.append(self._norm_after(trial))
-        self.allowance = allowance_after(self.allowance, ahead, shortened)
-        return move
-
-    def _direction(self) -> FloatArray:
-        """Solve ``G g = f - y``, damped where ``G`` is singular."""
-        try:
-            return self._solve()
-        except SingularGramError:
-            G = self._gram()
-            self._count(solve=len(G) ** 3 // 3)
-            return solve_cholesky(G + DAMPING * np.trace(G) * np.eye(len(G)), self.residual)
-
-    def _count(self, **phases: int) -> None:
-        """Add to the work of this iteration."""
-        for phase, work in phases.items():
-            self._phases[phase] = self._phases.get(phase, 0) + work
-
-    def _start(self) -> None:
-        """Note the first residual."""
-        self.residual_norms.append(float(np.linalg.norm(self.residual)))
-        check_residual(self.residual_norms, self.y)
+    @abstractmethod
+    def _fired_per_point(self) -> IntArray:
+        """Count the neurons that fire on each data point: (n,)."""
 
     def _solve_sketched(self, jacobian: FiredJacobian) -> FloatArray:
-        assert self.draw is not None
         sketched = sketch_jacobian(self.draw, jacobian)
         solution = solve_sketched(jacobian, sketched, self.residual, accuracy=self.accuracy)
         self._count(sketch=sketch_jacobian_work(self.draw, jacobian), solve=solution.work)
         return solution.solution
 
-    # What the two searches do differently
 
-    def _fired_per_point(self) -> IntArray:
-        raise NotImplementedError
-
-    def _gram(self) -> FloatArray:
-        raise NotImplementedError
-
-    def _solve(self) -> FloatArray:
-        """Solve ``G g = f - y``."""
-        raise NotImplementedError
-
-    def _try(self, g: FloatArray) -> TrialT:
-        """Prepare the step ``W - J^T g``; nothing moves yet."""
-        raise NotImplementedError
-
-    def _norm_after(self, trial: TrialT) -> float:
-        """Compute the residual norm after it, infinite when it would leave some data point without a firing neuron."""
-        raise NotImplementedError
-
-    def _take(self, trial: TrialT) -> None:
-        """Take the step that was tried last."""
-        raise NotImplementedError
-
-    def _save(self) -> SavedT:
-        raise NotImplementedError
-
-    def _restore(self, saved: SavedT) -> None:
-        raise NotImplementedError
-
-    def _state_counts(self) -> Counts:
-        raise NotImplementedError
-
-    def _network(self) -> ImplicitNetwork:
-        raise NotImplementedError
-
-
-class EventRun(_Run["Trial | AllTrial", "WatchedPairs | AllPairs"]):
+class EventRun(_TwoLayerRun["Trial | AllTrial", "WatchedPairs | AllPairs"]):
     """A training run whose cost follows what changes: preparation when it is made, then one `iterate` per step.
 
     Parameters
@@ -422,7 +275,7 @@ class EventRun(_Run["Trial | AllTrial", "WatchedPairs | AllPairs"]):
         return self.watched.gram()
 
     def _solve(self) -> FloatArray:
-        if self.draw is None:
+        if self.solver == "cholesky":
             before = self.warm.work
             g = self.warm.solve(self._gram(), self.residual)
             self._count(solve=self.warm.work - before)
@@ -555,7 +408,7 @@ def _sample(weights: FloatArray, X: FloatArray) -> FloatArray:
     return scores
 
 
-class TreeRun(_Run[tuple[FloatArray, FloatArray], tuple[IntArray, FloatArray, Coefficients, FloatArray]]):
+class TreeRun(_TwoLayerRun[tuple[FloatArray, FloatArray], tuple[IntArray, FloatArray, Coefficients, FloatArray]]):
     """A training run on the paper's trees: preparation when it is made, then one `iterate` per step.
 
     Parameters
@@ -621,7 +474,7 @@ class TreeRun(_Run[tuple[FloatArray, FloatArray], tuple[IntArray, FloatArray, Co
         return self.inner_products * shared / self.initial.width
 
     def _solve(self) -> FloatArray:
-        if self.draw is not None:
+        if self.solver == "sketch":
             return self._solve_sketched(self.jacobian)
         self._count(solve=len(self.X) ** 3 // 3)
         return solve_cholesky(self._gram(), self.residual)

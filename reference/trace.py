@@ -8,7 +8,6 @@ from typing import Generic, Protocol, TypeVar
 from numpy.typing import ArrayLike
 
 from reference.notation import FloatArray
-from reference.two_layer import TwoLayerNetwork
 
 
 class Network(Protocol):
@@ -18,7 +17,7 @@ class Network(Protocol):
         """Predict on points (n, d); returns (n,)."""
         ...
 
-    def to_dense(self) -> TwoLayerNetwork:
+    def to_dense(self) -> Network:
         """Return the same function with all weights written out."""
         ...
 

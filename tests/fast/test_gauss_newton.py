@@ -410,7 +410,7 @@ def test_a_step_that_silences_a_point_is_not_kept(search: Search) -> None:
 
 @pytest.mark.parametrize("search", SEARCHES)
 def test_a_creeping_run_stops(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fast.gauss_newton.crept", lambda norms: len(norms) > 3)
+    monkeypatch.setattr("fast.training_run.crept", lambda norms: len(norms) > 3)
     trace = train(*trainable(), iterations=9, search=search, step="safeguarded")
     assert len(trace.residual_norms) == 4
     assert "the last 20 iterations lowered it by less than 5%" in trace.stopped

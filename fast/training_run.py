@@ -1,0 +1,228 @@
+"""What every fast training run shares: the record, the rule that makes one iteration, the safeguarded step.
+
+Mathematics: the loop of `reference.gauss_newton` and the decisions of `reference.safeguard`, over any model that can
+solve ``G g = f - y``, try a step ``-J^T g`` without taking it, take it, and go back to where it was. The two-layer runs
+of `fast.gauss_newton` and the deep ones of `fast.multi_layer_gauss_newton` fill in how.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Generic, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fast.regression import solve_cholesky
+from reference.notation import (
+    FloatArray,
+    InputError,
+    SingularGramError,
+    breakdown_explained,
+    check_labels,
+    check_residual,
+    unfinished,
+)
+from reference.regression import check_accuracy
+from reference.safeguard import (
+    DAMPING,
+    LOOK_AHEAD,
+    Move,
+    Step,
+    allowance_after,
+    crept,
+    length,
+    next_move,
+    stall_message,
+)
+from reference.trace import Network, Trace
+
+Solver = Literal["cholesky", "sketch"]
+Counts = dict[str, int]
+
+TrialT = TypeVar("TrialT")
+SavedT = TypeVar("SavedT")
+NetworkT = TypeVar("NetworkT", bound=Network)
+
+
+class TrainingRun(ABC, Generic[TrialT, SavedT, NetworkT]):
+    """A training run in progress: one `iterate` per step.
+
+    Parameters
+    ----------
+    X : ndarray (n, d)
+        Data points, checked. Kept, so not the caller's array.
+    y : array_like (n,)
+        Labels.
+    solver : {"cholesky", "sketch"}
+        How ``G g = f - y`` is solved.
+    step : {"full", "safeguarded"}
+        See `reference.safeguard`.
+    accuracy : float
+        Relative residual at which ``solver="sketch"`` stops.
+
+    Attributes
+    ----------
+    residual : ndarray (n,)
+        ``f - y`` now.
+    residual_norms : list of float
+        Its norm at the start and after each step.
+    counts, preparation_counts
+        Work of each iteration so far, and before the first.
+    """
+
+    def __init__(self, X: FloatArray, y: ArrayLike, *, solver: Solver, step: Step, accuracy: float) -> None:
+        self.X = X
+        self.y = check_labels(y, len(X))
+        if solver not in ("cholesky", "sketch"):
+            raise InputError(f"solver is {solver!r}; pass 'cholesky' or 'sketch'")
+        if step not in ("full", "safeguarded"):
+            raise InputError(f"step is {step!r}; pass 'full' or 'safeguarded'")
+        self.solver = solver
+        self.safeguarded = step == "safeguarded"
+        self.allowance, self.stopped = LOOK_AHEAD, ""
+        check_accuracy(accuracy)
+        self.accuracy = accuracy
+        self.counts: list[Counts] = []
+        self.preparation_counts: Counts = {}
+        self.residual_norms: list[float] = []
+        self.residual = self.y
+        self._phases: Counts = {}
+
+    def run(self, iterations: int, tolerance: float) -> Trace[NetworkT]:
+        """Iterate until the tolerance or the number of iterations is reached."""
+        while unfinished(self.residual_norms, iterations, tolerance) and not self.stopped:
+            self.iterate()
+        return self.trace(tolerance)
+
+    def iterate(self) -> None:
+        """Take one Gauss-Newton step.
+
+        Raises
+        ------
+        NothingFiresError
+            A data point on which nothing fires.
+        SingularGramError
+            ``G`` is singular to working precision. Only without the safeguard.
+        DivergenceError
+            The residual grew out of bounds, or had grown when one of the two above occurred. Likewise.
+        """
+        self._phases = {}
+        if self.safeguarded:
+            self._check_every_point_fires()
+            move = self._take_safeguarded_step()
+        else:
+            with breakdown_explained(self.residual_norms):
+                self._check_every_point_fires()
+                g = self._solve()
+            self._take(self._try(g))
+        self.residual_norms.append(float(np.linalg.norm(self.residual)))
+        if not self.safeguarded:
+            check_residual(self.residual_norms, self.y)
+        elif move == "stall" or crept(self.residual_norms):
+            condition = float(np.linalg.cond(self._gram()))
+            self.stopped = stall_message(self.X, self.y, self.residual_norms, condition, move)
+        self.counts.append(self._phases | self._state_counts())
+
+    def trace(self, tolerance: float) -> Trace[NetworkT]:
+        """Return the run so far."""
+        converged = self.residual_norms[-1] <= tolerance * self.residual_norms[0]
+        return Trace(
+            self._network(),
+            np.array(self.residual_norms),
+            self.residual + self.y,
+            converged,
+            self.counts,
+            self.preparation_counts,
+            "" if converged else self.stopped,
+        )
+
+    def _take_safeguarded_step(self) -> Move:
+        """Try, look ahead, shorten: whatever `reference.safeguard.next_move` says, until something is kept."""
+        current: float = self.residual_norms[-1]
+        saved: SavedT | None = None
+        first = self._direction()
+        trial = self._try(first)
+        ahead: list[float] = [self._norm_after(trial)]
+        shortened: list[float] = []
+        while True:
+            move = next_move(current, ahead, shortened, self.allowance)
+            if move == "advance":
+                saved = self._save() if saved is None else saved
+                self._take(trial)
+                trial = self._try(self._direction())
+                ahead.append(self._norm_after(trial))
+                continue
+            if move == "accept":
+                self._take(trial)
+                break
+            if saved is not None:
+                self._restore(saved)
+                saved = None
+            if move == "stall":
+                break
+            trial = self._try(length(shortened) * first)
+            shortened.append(self._norm_after(trial))
+        self.allowance = allowance_after(self.allowance, ahead, shortened)
+        return move
+
+    def _direction(self) -> FloatArray:
+        """Solve ``G g = f - y``, damped where ``G`` is singular."""
+        try:
+            return self._solve()
+        except SingularGramError:
+            G = self._gram()
+            self._count(solve=len(G) ** 3 // 3)
+            return solve_cholesky(G + DAMPING * np.trace(G) * np.eye(len(G)), self.residual)
+
+    def _count(self, **phases: int) -> None:
+        """Add to the work of this iteration."""
+        for phase, work in phases.items():
+            self._phases[phase] = self._phases.get(phase, 0) + work
+
+    def _start(self) -> None:
+        """Note the first residual."""
+        self.residual_norms.append(float(np.linalg.norm(self.residual)))
+        check_residual(self.residual_norms, self.y)
+
+    # What each kind of run does its own way
+
+    @abstractmethod
+    def _check_every_point_fires(self) -> None:
+        """Raise `NothingFiresError` if some data point has a zero gradient."""
+
+    @abstractmethod
+    def _gram(self) -> FloatArray:
+        """Compute ``G``."""
+
+    @abstractmethod
+    def _solve(self) -> FloatArray:
+        """Solve ``G g = f - y``."""
+
+    @abstractmethod
+    def _try(self, g: FloatArray) -> TrialT:
+        """Prepare the step ``W - J^T g``; nothing moves yet."""
+
+    @abstractmethod
+    def _norm_after(self, trial: TrialT) -> float:
+        """Compute the residual norm after it, infinite when it would leave some data point without a firing neuron."""
+
+    @abstractmethod
+    def _take(self, trial: TrialT) -> None:
+        """Take the step that was tried last."""
+
+    @abstractmethod
+    def _save(self) -> SavedT:
+        """Keep what is needed to come back here."""
+
+    @abstractmethod
+    def _restore(self, saved: SavedT) -> None:
+        """Come back to where `_save` was called."""
+
+    @abstractmethod
+    def _state_counts(self) -> Counts:
+        """Say how large the present state is, for the record of an iteration."""
+
+    @abstractmethod
+    def _network(self) -> NetworkT:
+        """Return the network as it is now."""
