@@ -54,8 +54,8 @@ ROWS_PER_POINT = 32
 FEWEST_ROWS = 1024
 """Rows of the default sketch at least, whatever the number of data points; see `default_size`."""
 
-PARITY_COST = 3
-"""A nonzero times an entry of H made from its parity costs about as much time as three additions of a transform."""
+PARITY_COST = 4
+"""A nonzero times an entry of H made from its parity costs about as much time as four additions of a transform."""
 
 
 def default_size(n: int) -> int:
@@ -297,7 +297,7 @@ def sketch_tensors_work(
     int
         With ``p`` nonzeros of both factors: ``p + 3 n s ceil(log2 s)`` for TensorSketch. For TensorSRHT ``p + n s``,
         and for each factor either a transform, ``n m' log2 m'``, or, when its ``q`` nonzeros are so few that
-        ``3 q s`` is less, ``s (q + u)`` with ``u`` columns that hold nonzeros.
+        ``4 q s`` is less, ``s (q + u)`` with ``u`` columns that hold nonzeros.
     """
     n, entries = left.shape[0], left.nnz + right.nnz
     if isinstance(draw, TensorSketchDraw):
