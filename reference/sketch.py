@@ -7,17 +7,20 @@ looking at ``M``::
     (1 - epsilon) ||M z||^2 <= ||S M z||^2 <= (1 + epsilon) ||M z||^2         for all z
 
 or: the eigenvalues of ``Q^T S^T S Q`` lie within ``epsilon`` of 1, with ``Q`` an orthonormal basis of the
-columns of ``M``. This project states it for the *squared* length. Here ``M = J^T`` and ``N = m d``. Four
+columns of ``M``. This project states it for the *squared* length. Here ``M = J^T`` and ``N = m d``. Five
 kinds::
 
     Gaussian          S[k, j] = N(0, 1) / sqrt(s)
     SRHT              S[k, j] = signs[j] H[rows[k], j] / sqrt(s)             H: Hadamard matrix of order N'
     sparse embedding  S[rows[l, j], j] = signs[l, j] / sqrt(gamma)           one entry in each of gamma blocks
     TensorSketch      S[(left_rows[r] + right_rows[c]) mod s, r d + c] = left_signs[r] right_signs[c]
+    TensorSRHT        S[k, r d + c] = left_signs[r] right_signs[c] H[left_rows[k], r] H[right_rows[k], c] / sqrt(s)
 
 Sources: Davidson and Szarek (2001) for the extreme singular values of a Gaussian matrix; Tropp (2011) for the
 SRHT; Clarkson and Woodruff (2013) for CountSketch, which is ``gamma = 1``; Nelson and Nguyen (2013) for the
-sparse embedding with blocks; Pham and Pagh (2013) and Avron, Nguyen and Woodruff (2014) for TensorSketch.
+sparse embedding with blocks; Pham and Pagh (2013) and Avron, Nguyen and Woodruff (2014) for TensorSketch;
+Ahle et al. (2020) for TensorSRHT. The last two are for vectors ``u (x) x``, such as the rows of the Jacobians
+of [A] and [B], and can be applied from ``u`` and ``x``.
 
 A *draw* holds the random numbers of one sketch. It is made once and consumed by both sides, so that they
 agree to rounding. Each ``*_size`` function returns the ``s`` at which a proof with explicit constants gives
@@ -25,6 +28,7 @@ agree to rounding. Each ``*_size`` function returns the ``s`` at which a proof w
 
 Departures from the sources
 1. The SRHT pads with zeros: ``N'`` is the next power of 2, and only the first ``N`` columns of ``H`` appear.
+   TensorSRHT pads ``u`` and ``x`` likewise, each to its own order: ``m'`` and ``d'``.
 2. The size of the sparse embedding comes from the second moment for every ``gamma``: larger than the best
    known orders for ``gamma > 1``, but with a constant that is known.
 3. The constant of TensorSketch is ours, 3 in place of the 11 of Avron, Nguyen and Woodruff. With ``P = Q
@@ -36,6 +40,11 @@ Departures from the sources
    / s^2``.
 4. The right rows of TensorSketch are drawn without replacement when ``d <= s``: no two of few inputs share a
    row. It never raises a term of the sum above, and the pairing of rows as (ij)(kl) drops out.
+5. The size of TensorSRHT is ours, with explicit constants. A row ``y`` of ``(H D_1 (x) H D_2) Q`` is a sum of
+   rows of ``Q`` times two signs each, so Gaussian signs would only raise its even moments. The mean of
+   ``||y||^4`` is then a sum over pairings of four row indices and of four column indices: ``n^2`` and twice
+   ``n`` for equal pairings, at most ``n^2`` (a partial trace squared) where just one of them is (ij)(kl), four
+   times, and at most ``n`` for the two that are left: ``5 n^2 + 4 n`` in all.
 
 Cost of applying the explicit matrix: ``s N n``.
 """
@@ -143,12 +152,54 @@ class TensorSketchDraw:
     size: int
 
     @property
+    def left_dim(self) -> int:
+        """Length ``m`` of ``u``."""
+        return len(self.left_rows)
+
+    @property
+    def right_dim(self) -> int:
+        """Length ``d`` of ``x``."""
+        return len(self.right_rows)
+
+    @property
     def dim(self) -> int:
         """Columns ``N = m d`` of the sketch."""
-        return len(self.left_rows) * len(self.right_rows)
+        return self.left_dim * self.right_dim
 
 
-Draw = GaussianDraw | SRHTDraw | SparseEmbeddingDraw | TensorSketchDraw
+@dataclass(frozen=True, eq=False)
+class TensorSRHTDraw:
+    """Random numbers of a TensorSRHT of vectors ``u (x) x``, ``u`` (m,) and ``x`` (d,).
+
+    Parameters
+    ----------
+    left_signs, right_signs : ndarray (m',), ndarray (d',)
+        -1 or +1; ``m'`` and ``d'`` are the smallest powers of 2 that are at least ``m`` and ``d``.
+    left_rows, right_rows : ndarray (s,) of int
+        Rows of the Hadamard matrices of orders ``m'`` and ``d'``; pairs may repeat.
+    left_dim, right_dim : int
+        ``m`` and ``d``.
+    """
+
+    left_signs: FloatArray
+    right_signs: FloatArray
+    left_rows: IntArray
+    right_rows: IntArray
+    left_dim: int
+    right_dim: int
+
+    @property
+    def size(self) -> int:
+        """Rows ``s`` of the sketch."""
+        return len(self.left_rows)
+
+    @property
+    def dim(self) -> int:
+        """Columns ``N = m d`` of the sketch."""
+        return self.left_dim * self.right_dim
+
+
+Draw = GaussianDraw | SRHTDraw | SparseEmbeddingDraw | TensorSketchDraw | TensorSRHTDraw
 
 
 def draw_gaussian(size: int, dim: int, *, rng: np.random.Generator) -> GaussianDraw:
@@ -265,12 +316,41 @@ def draw_tensor_sketch(size: int, width: int, dim: int, *, rng: np.random.Genera
     return TensorSketchDraw(left_rows, left_signs, right_rows, _random_signs((dim,), rng), size)
 
 
+def draw_tensor_srht(size: int, width: int, dim: int, *, rng: np.random.Generator) -> TensorSRHTDraw:
+    """Draw a TensorSRHT for rows ``u (x) x``; its pairs of rows are independent (Ahle et al. 2020).
+
+    Parameters
+    ----------
+    size : int
+        ``s``; not bounded by ``N``, since pairs may repeat.
+    width, dim : int
+        Lengths ``m`` of ``u`` and ``d`` of ``x``.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    TensorSRHTDraw
+
+    Raises
+    ------
+    InputError
+        An argument below 1, or ``rng`` not a Generator.
+    """
+    _check_shape(size, min(width, dim))
+    check_generator(rng)
+    orders = hadamard_order(width), hadamard_order(dim)
+    left_signs, right_signs = (_random_signs((order,), rng) for order in orders)
+    left_rows, right_rows = (rng.integers(0, order, size=size).astype(np.intp) for order in orders)
+    return TensorSRHTDraw(left_signs, right_signs, left_rows, right_rows, width, dim)
+
+
 def to_matrix(draw: Draw) -> FloatArray:
     """Write out the sketch ``S`` of a draw, entry by entry from its definition in the module docstring.
 
     Parameters
     ----------
-    draw : GaussianDraw, SRHTDraw, SparseEmbeddingDraw or TensorSketchDraw
+    draw : GaussianDraw, SRHTDraw, SparseEmbeddingDraw, TensorSketchDraw or TensorSRHTDraw
         ``s`` rows, ``N`` columns.
 
     Returns
@@ -292,6 +372,11 @@ def to_matrix(draw: Draw) -> FloatArray:
     if isinstance(draw, SRHTDraw):
         H = hadamard_matrix(len(draw.signs))
         return np.asarray((H[draw.rows] * draw.signs)[:, : draw.dim] / np.sqrt(draw.size))
+    if isinstance(draw, TensorSRHTDraw):
+        left = (hadamard_matrix(len(draw.left_signs))[draw.left_rows] * draw.left_signs)[:, : draw.left_dim]
+        right = (hadamard_matrix(len(draw.right_signs))[draw.right_rows] * draw.right_signs)[:, : draw.right_dim]
+        products = left[:, :, np.newaxis] * right[:, np.newaxis]  # (s, m, d)
+        return np.asarray(products.reshape(draw.size, draw.dim) / np.sqrt(draw.size))
     S = np.zeros((draw.size, draw.dim))
     if isinstance(draw, SparseEmbeddingDraw):
         for rows, signs in zip(draw.rows, draw.signs, strict=True):
@@ -421,8 +506,7 @@ def srht_size(n: int, dim: int, epsilon: float, failure: float) -> int:
     _check_target(n, epsilon, failure)
     order = hadamard_order(dim)
     coherence = (sqrt(n) + sqrt(8 * log(2 * order / failure))) ** 2
-    exponent = (1 + epsilon) * log(1 + epsilon) - epsilon
-    return min(order, ceil(coherence * log(4 * n / failure) / exponent))
+    return min(order, ceil(_chernoff_size(n, coherence, epsilon, failure)))
 
 
 def sparse_embedding_size(n: int, epsilon: float, failure: float, *, gamma: int = 1) -> int:
@@ -491,6 +575,54 @@ def tensor_sketch_size(n: int, epsilon: float, failure: float) -> int:
     """
     _check_target(n, epsilon, failure)
     return ceil(3 * n * (n + 1) / (epsilon**2 * failure)) + 2
+
+
+def tensor_srht_size(n: int, width: int, dim: int, epsilon: float, failure: float) -> int:
+    """Return the size at which a TensorSRHT embeds ``n`` dimensions, the smaller of two proofs.
+
+    Given the signs, the sampled rows ``y`` of ``(H D_1 (x) H D_2) Q`` are independent and ``y y^T`` has mean
+    ``I``. First proof: the mean of ``||Q^T S^T S Q - I||_F^2`` is that of ``||y||^4 - n`` over ``s``, at most
+    ``(5 n^2 + 3 n) / s`` (departure 5); Markov's inequality does the rest. Second proof: Khintchine's
+    inequality with the Gaussian constant, for the left signs and then the right ones, bounds the mean of
+    ``||y||^(2q)`` by ``((2q - 1)!!)^2 n^q <= 2 (2q / e)^(2q) n^q``. With ``q >= ln(4 m' d' / failure) / 2``
+    Markov's inequality leaves all ``m' d'`` squared lengths at most ``c = 4 q^2 n``, but for half the failure.
+    The other half goes to sampling, by the matrix Chernoff bound as in `srht_size`.
+
+    Parameters
+    ----------
+    n : int
+        Dimension of the subspace.
+    width, dim : int
+        Lengths ``m`` and ``d`` of the factors.
+    epsilon, failure : float
+        Distortion of squared lengths and failure probability, in (0, 1).
+
+    Returns
+    -------
+    int
+        May exceed ``m d``: rows are sampled with replacement.
+
+    Raises
+    ------
+    InputError
+        An argument out of range.
+
+    Examples
+    --------
+    >>> tensor_srht_size(8, 2048, 2048, 0.5, 0.125)
+    11008
+    """
+    _check_target(n, epsilon, failure)
+    order = hadamard_order(width) * hadamard_order(dim)
+    q = ceil(log(4 * order / failure) / 2)
+    second_moment = n * (5 * n + 3) / (epsilon**2 * failure)
+    return ceil(min(second_moment, _chernoff_size(n, min(order, 4 * q**2 * n), epsilon, failure)))
+
+
+def _chernoff_size(n: int, coherence: float, epsilon: float, failure: float) -> float:
+    """Solve ``2 n exp(-h s / coherence) = failure / 2`` for ``s``; `srht_size` defines ``h``."""
+    exponent = (1 + epsilon) * log(1 + epsilon) - epsilon
+    return coherence * log(4 * n / failure) / exponent
 
 
 def _random_signs(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:

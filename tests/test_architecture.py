@@ -20,6 +20,7 @@ VOCABULARY = {
         "GaussianDraw",
         "SRHTDraw",
         "SparseEmbeddingDraw",
+        "TensorSRHTDraw",
         "TensorSketchDraw",
         "draw_tensor_sketch",
     },

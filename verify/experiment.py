@@ -142,7 +142,7 @@ class CodeUnderTest:
         See `fast.threshold_search.ThresholdForest`.
     gram, shifted_ntk : callable
         See `fast.gram.gram` and `fast.shifted_ntk.shifted_ntk`.
-    sketch, sketch_jacobian, solve_sketched : callable
+    sketch, sketch_jacobian, sketch_tensors, solve_sketched : callable
         See `fast.sketch` and `fast.regression`.
     """
 
@@ -161,4 +161,5 @@ class CodeUnderTest:
     shifted_ntk: Callable[..., Any] = fast.shifted_ntk.shifted_ntk
     sketch: Callable[..., Any] = fast.sketch.apply
     sketch_jacobian: Callable[..., Any] = fast.sketch.sketch_jacobian
+    sketch_tensors: Callable[..., Any] = fast.sketch.sketch_tensors
     solve_sketched: Callable[..., Any] = fast.regression.solve_sketched

@@ -13,16 +13,19 @@ from reference.sketch import (
     Draw,
     SparseEmbeddingDraw,
     TensorSketchDraw,
+    TensorSRHTDraw,
     draw_gaussian,
     draw_sparse_embedding,
     draw_srht,
     draw_tensor_sketch,
+    draw_tensor_srht,
     gaussian_size,
     hadamard_matrix,
     hadamard_order,
     sparse_embedding_size,
     srht_size,
     tensor_sketch_size,
+    tensor_srht_size,
     to_matrix,
 )
 
@@ -97,6 +100,27 @@ def test_few_inputs_never_share_a_row_of_a_tensor_sketch(seed: int, size: int, d
         assert len(set(draw.right_rows.tolist())) == dim
 
 
+@given(seeds, st.integers(1, 6), st.integers(1, 6), st.integers(1, 6))
+def test_tensor_srht_entry_is_a_product_of_two_parities(seed: int, size: int, width: int, dim: int) -> None:
+    draw = draw_tensor_srht(size, width, dim, rng=np.random.default_rng(seed))
+    orders = hadamard_order(width), hadamard_order(dim)
+    assert (len(draw.left_signs), len(draw.right_signs)) == orders
+    assert draw.left_rows.max() < orders[0]
+    assert draw.right_rows.max() < orders[1]
+    S = to_matrix(draw)
+    assert S.shape == (draw.size, draw.dim) == (size, width * dim)
+    for k, r, c in product(range(size), range(width), range(dim)):
+        bits = (int(draw.left_rows[k]) & r).bit_count() + (int(draw.right_rows[k]) & c).bit_count()
+        expected = draw.left_signs[r] * draw.right_signs[c] * (-1) ** bits / size**0.5
+        assert S[k, r * dim + c] == pytest.approx(expected, rel=1e-15)
+
+
+def test_pairs_of_rows_of_a_tensor_srht_are_uniform_and_independent() -> None:
+    draw = draw_tensor_srht(40000, 4, 2, rng=np.random.default_rng(0))
+    counts = np.bincount(2 * draw.left_rows + draw.right_rows, minlength=8)
+    assert np.abs(counts - 5000).max() <= 5 * (40000 / 8 * 7 / 8) ** 0.5
+
+
 def all_signs(length: int) -> list[np.ndarray]:
     return [np.array(signs) for signs in product([-1.0, 1.0], repeat=length)]
 
@@ -107,6 +131,12 @@ def all_tensor_sketches(size: int, distinct: bool) -> Iterator[TensorSketchDraw]
         for left in product(range(size), repeat=2):
             for left_signs, right_signs in product(all_signs(2), repeat=2):
                 yield TensorSketchDraw(np.array(left), left_signs, np.array(right), right_signs, size)
+
+
+def all_tensor_srhts(size: int) -> Iterator[TensorSRHTDraw]:
+    for left, right in product(product(range(2), repeat=size), repeat=2):
+        for left_signs, right_signs in product(all_signs(2), repeat=2):
+            yield TensorSRHTDraw(left_signs, right_signs, np.array(left), np.array(right), 2, 2)
 
 
 def all_count_sketches(size: int) -> Iterator[SparseEmbeddingDraw]:
@@ -136,6 +166,30 @@ def test_tensor_sketch_moments_over_all_draws(n: int, size: int, distinct: bool)
         mean, spread = moments(draws, basis)
         np.testing.assert_allclose(mean, np.eye(n), atol=1e-12)
         assert spread <= 3 * n * (n + 1) / size + 4 * n**2 / size**2 + 1e-12
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_tensor_srht_moments_over_all_draws(n: int, size: int) -> None:
+    draws = list(all_tensor_srhts(size))
+    for basis in bases(n):
+        mean, spread = moments(draws, basis)
+        np.testing.assert_allclose(mean, np.eye(n), atol=1e-12)
+        assert spread <= (5 * n**2 + 3 * n) / size + 1e-12
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_rows_of_a_tensor_srht_obey_the_moments_of_both_proofs(n: int) -> None:
+    # One row of H will do: over all signs, every row has the same distribution.
+    signs = np.array([np.kron(a, b) for a in all_signs(4) for b in all_signs(4)])
+    rng = np.random.default_rng(n)
+    for basis in (np.linalg.qr(rng.standard_normal((16, n)))[0], np.eye(16)[:, :n], np.eye(16)[:, : 4 * n : 4]):
+        squares = ((signs @ basis) ** 2).sum(axis=1)
+        assert (squares**2).mean() <= 5 * n**2 + 4 * n
+        for q in range(1, 6):
+            gaussian = float(np.prod(np.arange(1.0, 2 * q, 2)))  # (2q - 1)!!
+            assert (squares**q).mean() <= gaussian**2 * n**q * (1 + 1e-12)
+            assert gaussian**2 <= 2 * (2 * q / np.e) ** (2 * q)
 
 
 @pytest.mark.parametrize("n", [1, 2, 4])
@@ -172,6 +226,29 @@ def test_srht_size_satisfies_both_halves_of_its_proof(
     assert s <= order
 
 
+@given(
+    st.integers(1, 200), st.integers(1, 2**15), st.integers(1, 2**15), st.floats(0.05, 0.95), st.floats(1e-9, 0.99)
+)
+def test_tensor_srht_size_satisfies_one_of_its_proofs(
+    n: int, width: int, dim: int, epsilon: float, failure: float
+) -> None:
+    s = tensor_srht_size(n, width, dim, epsilon, failure)
+    order = hadamard_order(width) * hadamard_order(dim)
+    by_moment = (5 * n**2 + 3 * n) / s <= epsilon**2 * failure * (1 + 1e-12)
+    q = int(np.ceil(np.log(4 * order / failure) / 2))
+    coherence = min(4 * q**2 * n, order)
+    # Markov's inequality for a length above the coherence, where a length above it is possible at all.
+    exceeds = 0 if coherence == order else order * 2 * (2 * q / np.e) ** (2 * q) * (n / coherence) ** q
+    rates = [(1 + side) * np.log1p(side) - side for side in (epsilon, -epsilon)]
+    by_chernoff = exceeds + sum(n * np.exp(-rate * s / coherence) for rate in rates) <= failure * (1 + 1e-9)
+    assert by_moment or by_chernoff
+
+
+def test_tensor_srht_size_takes_the_better_proof() -> None:
+    assert tensor_srht_size(8, 2048, 8, 0.5, 0.1) == 13760  # 8 * 43 / (0.25 * 0.1), by the second moment
+    assert tensor_srht_size(8, 2048, 8, 0.5, 1e-9) < 1e-3 * 8 * 43 / (0.25 * 1e-9)  # by the Chernoff bound
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -183,6 +260,12 @@ def test_srht_size_satisfies_both_halves_of_its_proof(
             "pass a positive gamma that divides size",
         ),
         (lambda rng: draw_sparse_embedding(5, 0, rng=rng), "at least 1"),
+        (lambda rng: draw_tensor_srht(0, 3, 2, rng=rng), "pass a size and dimensions of at least 1"),
+        (lambda rng: draw_tensor_srht(4, 3, 0, rng=rng), "at least 1"),
+        (lambda rng: draw_tensor_srht(4, 0, 3, rng=rng), "at least 1"),
+        (lambda rng: draw_tensor_srht(4, 3, 2, rng=7), "Generator"),
+        (lambda rng: tensor_srht_size(0, 2, 2, 0.5, 0.1), "pass n >= 1"),
+        (lambda rng: tensor_srht_size(3, 0, 2, 0.5, 0.1), "at least 1"),
         (lambda rng: draw_tensor_sketch(5, 0, 3, rng=rng), "at least 1"),
         (lambda _: draw_gaussian(1, 3, rng=0), "pass a numpy.random.Generator"),
         (lambda _: draw_srht(1, 3, rng=0), "pass a numpy.random.Generator"),

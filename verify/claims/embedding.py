@@ -1,4 +1,4 @@
-"""Whether the sketches embed the row space of the Jacobian, at the sizes that their proofs give.
+"""Whether the sketches embed the row space of Jacobians, at the sizes that their proofs give.
 
 One trial: fresh inputs, weights and draw; ``J`` is written out, and ``Q`` is an orthonormal basis of its row
 space. The distortion is the largest ``|eigenvalue - 1|`` of ``(S Q)^T (S Q)``. [A], Definition 2.1 asks that
@@ -8,14 +8,21 @@ Clopper-Pearson interval.
 The sizes come from second moments or matrix Chernoff bounds and are safe rather than sharp, so a rate far
 below ``FAILURE`` is expected. Two more claims keep the test from being empty: with ``n`` rows every sketch
 fails, and the mean of ``trace((S Q)^T (S Q)) / n`` is 1, which a sketch scaled or signed wrongly would miss.
+
+The last claim is about [B]: rows ``p_i (x) h_i`` with ``m^2`` entries, which nobody writes out. They are those of
+the top layer of a normalized network of depth 2. Its weights enter through the pre-activations alone, which given
+the ``h_i`` are Gaussian with covariance ``<h_i, h_j>``, so these are drawn instead. The row space is known from
+the Gram matrix ``L L^T = (P P^T) o (H H^T)``: the eigenvalues are those of ``L^-1 (S J^T)^T (S J^T) L^-T``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import sparse
 
 from fast.jacobian import FiredJacobian
 from fast.two_layer import FiredPairs
@@ -27,10 +34,12 @@ from reference.sketch import (
     draw_sparse_embedding,
     draw_srht,
     draw_tensor_sketch,
+    draw_tensor_srht,
     gaussian_size,
     sparse_embedding_size,
     srht_size,
     tensor_sketch_size,
+    tensor_srht_size,
 )
 from reference.two_layer import TwoLayerNetwork, activation_pattern, shift_for
 from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result, Verdict
@@ -49,8 +58,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 POINTS, DIM, ALPHA = 8, 8, 0.1
-WIDTHS = {"gaussian": 128, "srht": 2048, "sparse": 2048, "tensor": 2048}
+WIDTHS = {"gaussian": 128, "srht": 2048, "sparse": 2048, "tensor": 2048, "tensor_srht": 2048}
 """Gaussian sketches are dense, hence the smaller width."""
+RANK_ONE = ("tensor", "tensor_srht")
+"""Kinds that apply to factor pairs."""
+RANK_ONE_WIDTH, FIRED = 2048, 0.03
+"""Width, and the fraction of the neurons that fires on a data point on average."""
 GAMMA = 2
 EPSILON, FAILURE = 0.5, 0.1
 FAMILIES = ("random", "clash")
@@ -69,20 +82,25 @@ KINDS = {
         "[A], Definition 2.1; Nelson and Nguyen 2013",
     ),
     "tensor": ("TensorSketch", "[A], Definition 2.1; Pham and Pagh 2013, size: ours"),
+    "tensor_srht": ("TensorSRHT", "[A], Definition 2.1; Ahle et al. 2020, size: ours"),
 }
 
 
 def cells(profile: Profile) -> list[Inputs]:
-    """List blocks of trials: every kind, alternating families."""
+    """List blocks of trials: every kind, then the kinds for factor pairs again; alternating families."""
+    kinds: list[Inputs] = [{"kind": kind} for kind in KINDS]
+    kinds += [{"kind": "rank_one", "sketch": kind} for kind in RANK_ONE]
     return [
-        {"kind": kind, "family": FAMILIES[block % len(FAMILIES)], "seed": block}
-        for kind in KINDS
+        {**kind, "family": FAMILIES[block % len(FAMILIES)], "seed": block}
+        for kind in kinds
         for block in range(CELLS[profile.thorough])
     ]
 
 
 def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Result:
     """Run one block of trials; returns distortions at full and at short size, and mean eigenvalues."""
+    if inputs["kind"] == "rank_one":
+        return _measure_rank_one(inputs, rng, code)
     result: Result = {"distortion": [], "mean": [], "short_distortion": []}
     kind, width = inputs["kind"], WIDTHS[inputs["kind"]]
     for _ in range(TRIALS_PER_CELL):
@@ -92,35 +110,67 @@ def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Re
         triangle = np.asarray(np.linalg.qr(J.T, mode="r"))
         for size, name in ((theoretical_size(kind), "distortion"), (POINTS, "short_distortion")):
             sketched = _sketch(kind, draw(kind, size, rng), network, X, J, code)
-            basis = np.linalg.solve(triangle.T, sketched.T)
-            eigenvalues = np.linalg.eigvalsh(basis @ basis.T)
+            eigenvalues = _eigenvalues(triangle.T, sketched)
             result[name].append(float(np.abs(eigenvalues - 1).max()))
             if name == "distortion":
                 result["mean"].append(float(eigenvalues.mean()))
     return result
 
 
-def theoretical_size(kind: str) -> int:
+def _measure_rank_one(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Result:
+    """Run one block of trials on factor pairs; returns distortions."""
+    kind, m, distortions = inputs["sketch"], RANK_ONE_WIDTH, []
+    for _ in range(TRIALS_PER_CELL):
+        left, right = rank_one_factors(make(inputs["family"], POINTS, DIM, rng).X, rng)
+        sketched = code.sketch_tensors(draw(kind, theoretical_size(kind, m, m), rng, m, m), left, right)
+        gram = (left @ left.T).toarray() * (right @ right.T).toarray()
+        eigenvalues = _eigenvalues(np.linalg.cholesky(gram), sketched)
+        distortions.append(float(np.abs(eigenvalues - 1).max()))
+    return {"distortion": distortions}
+
+
+def rank_one_factors(X: FloatArray, rng: np.random.Generator) -> tuple[sparse.csr_array, sparse.csr_array]:
+    """Draw ``P`` and ``H``, (n, m), of the top layer of a normalized network of depth 2."""
+    shift = NormalDist().inv_cdf(1 - FIRED)
+    H = np.maximum(rng.standard_normal((RANK_ONE_WIDTH, X.shape[1])) @ X.T - shift, 0).T
+    H /= np.linalg.norm(H, axis=1, keepdims=True)
+    Z = rng.standard_normal((RANK_ONE_WIDTH, len(X))) @ np.linalg.cholesky(H @ H.T).T
+    signs = rng.choice([-1.0, 1.0], RANK_ONE_WIDTH) / np.sqrt(RANK_ONE_WIDTH)
+    return sparse.csr_array(((shift <= Z) * signs[:, np.newaxis]).T), sparse.csr_array(H)
+
+
+def _eigenvalues(triangle: FloatArray, sketched: FloatArray) -> FloatArray:
+    """Return those of ``(S Q)^T (S Q)``, from ``S J^T`` and ``J J^T = triangle triangle^T``."""
+    half = np.linalg.solve(triangle, sketched.T @ sketched)
+    return np.asarray(np.linalg.eigvalsh(np.linalg.solve(triangle, half.T)))
+
+
+def theoretical_size(kind: str, width: int | None = None, dim: int = DIM) -> int:
     """Return the rows at which the kind's proof gives (EPSILON, FAILURE)."""
+    width = width or WIDTHS[kind]
     if kind == "gaussian":
         return gaussian_size(POINTS, EPSILON, FAILURE)
     if kind == "srht":
-        return srht_size(POINTS, WIDTHS[kind] * DIM, EPSILON, FAILURE)
+        return srht_size(POINTS, width * dim, EPSILON, FAILURE)
     if kind == "sparse":
         return sparse_embedding_size(POINTS, EPSILON, FAILURE, gamma=GAMMA)
+    if kind == "tensor_srht":
+        return tensor_srht_size(POINTS, width, dim, EPSILON, FAILURE)
     return tensor_sketch_size(POINTS, EPSILON, FAILURE)
 
 
-def draw(kind: str, size: int, rng: np.random.Generator) -> Draw:
+def draw(kind: str, size: int, rng: np.random.Generator, width: int | None = None, dim: int = DIM) -> Draw:
     """Draw a sketch of the kind."""
-    dim = WIDTHS[kind] * DIM
+    width = width or WIDTHS[kind]
     if kind == "gaussian":
-        return draw_gaussian(size, dim, rng=rng)
+        return draw_gaussian(size, width * dim, rng=rng)
     if kind == "srht":
-        return draw_srht(size, dim, rng=rng)
+        return draw_srht(size, width * dim, rng=rng)
     if kind == "sparse":
-        return draw_sparse_embedding(size, dim, rng=rng, gamma=GAMMA)
-    return draw_tensor_sketch(size, WIDTHS[kind], DIM, rng=rng)
+        return draw_sparse_embedding(size, width * dim, rng=rng, gamma=GAMMA)
+    if kind == "tensor_srht":
+        return draw_tensor_srht(size, width, dim, rng=rng)
+    return draw_tensor_sketch(size, width, dim, rng=rng)
 
 
 def fired_jacobian(network: TwoLayerNetwork, X: FloatArray) -> FiredJacobian:
@@ -140,10 +190,11 @@ def _sketch(
 
 
 def decide(results: Sequence[tuple[Inputs, Result]]) -> list[Finding]:
-    """Decide the failure rate of each kind, then the two claims about all kinds."""
+    """Decide the failure rate of each kind, then the two claims about all kinds, then that about factor pairs."""
     by_kind = {kind: [result for inputs, result in results if inputs["kind"] == kind] for kind in KINDS}
     findings = [_decide_rate(kind, blocks) for kind, blocks in by_kind.items()]
-    return [*findings, _decide_short(by_kind), _decide_unbiased(by_kind)]
+    pairs = {kind: [result for inputs, result in results if inputs.get("sketch") == kind] for kind in RANK_ONE}
+    return [*findings, _decide_short(by_kind), _decide_unbiased(by_kind), _decide_rank_one(pairs)]
 
 
 def _pool(blocks: list[Result], name: str) -> FloatArray:
@@ -212,6 +263,29 @@ def _decide_unbiased(by_kind: dict[str, list[Result]]) -> Finding:
     )
 
 
+def _decide_rank_one(by_kind: dict[str, list[Result]]) -> Finding:
+    intervals = {
+        kind: _rate(blocks, "distortion", 1 - ERROR_RATE / len(RANK_ONE)) for kind, blocks in by_kind.items()
+    }
+    worst = max(intervals, key=lambda kind: intervals[kind].estimate)
+    largest = {kind: _pool(blocks, "distortion").max() for kind, blocks in by_kind.items()}
+    m = RANK_ONE_WIDTH
+    sizes = ", ".join(f"{KINDS[kind][0]} s={theoretical_size(kind, m, m)}" for kind in RANK_ONE)
+    return make_finding(
+        "embedding.rank_one",
+        intervals[worst],
+        joint_verdict([decide_below(interval, FAILURE) for interval in intervals.values()]),
+        margin=f"failure rate <= {FAILURE} for both",
+        domain=(
+            f"n={POINTS}, d={DIM}, m={m}, top layer of a normalized network of depth 2, {FIRED:.0%} of the neurons "
+            f"fire, families {' and '.join(FAMILIES)}; {sizes}; "
+            f"{len(_pool(by_kind[worst], 'distortion'))} independent trials each"
+        ),
+        reason="the largest distortions were "
+        + " and ".join(f"{largest[kind]:.3f} ({KINDS[kind][0]})" for kind in RANK_ONE),
+    )
+
+
 def joint_verdict(verdicts: Sequence[Verdict]) -> Verdict:
     """Combine verdicts on the parts of a claim: it holds when all do, and fails when one does."""
     severity: tuple[Verdict, ...] = ("holds", "undecided", "fails", "invalid")
@@ -243,7 +317,7 @@ def _rate_claim(kind: str) -> Claim:
 
 EXPERIMENT = Experiment(
     name="embedding",
-    title="Sketches embed the row space of the Jacobian",
+    title="Sketches embed the row space of Jacobians",
     claims=(
         *(_rate_claim(kind) for kind in KINDS),
         Claim(
@@ -256,6 +330,13 @@ EXPERIMENT = Experiment(
             "embedding.unbiased",
             "Every sketch keeps squared lengths right on average.",
             "[A], Definition 2.1, and the sources of the sketches",
+        ),
+        Claim(
+            "embedding.rank_one",
+            "Applied to sparse factors, at their theoretical sizes, TensorSketch and TensorSRHT each distort the "
+            f"squared length of some vector in the span of the rows p_i (x) h_i of a multi-layer network by more "
+            f"than {EPSILON:.0%} in at most {FAILURE:.0%} of draws.",
+            "[B], abstract; Ahle et al. 2020, sizes: ours",
         ),
     ),
     cells=cells,
