@@ -194,16 +194,23 @@ def sketch_jacobian(draw: TensorSketchDraw | SparseEmbeddingDraw, jacobian: Fire
     Raises
     ------
     InputError
-        The draw is for another width or input dimension.
+        The draw is for fewer neurons or another input dimension.
     """
     d, m = jacobian.X.shape[1], jacobian.fired.width
-    expected = f"draw it for width {m} and dimension {d}"
     if isinstance(draw, TensorSketchDraw):
-        if (draw.left_dim, draw.right_dim) != (m, d):
-            raise InputError(f"the sketch is for {draw.left_dim} by {draw.right_dim} tensors; {expected}")
+        # A lazy network has fewer rows than its width says, and the draw is for its rows.
+        rows = int(jacobian.neurons.max(initial=-1)) + 1
+        if draw.left_dim < rows or draw.right_dim != d:
+            raise InputError(
+                f"the sketch is for {draw.left_dim} by {draw.right_dim} tensors; draw it for all neurons that exist, "
+                f"at least {rows}, and dimension {d}"
+            )
         return _convolve_fired(draw, jacobian)
     if draw.dim != m * d:
-        raise InputError(f"the sketch takes {draw.dim} rows but the Jacobian has {m * d} columns; {expected}")
+        raise InputError(
+            f"the sketch takes {draw.dim} rows but the Jacobian has {m * d} columns; draw it for width {m} and "
+            f"dimension {d}"
+        )
     return _scatter_fired(draw, jacobian)
 
 

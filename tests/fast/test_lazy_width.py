@@ -245,6 +245,18 @@ def test_training_is_that_of_the_dense_form() -> None:
     np.testing.assert_array_equal(network.weights, before)
 
 
+def test_the_sketched_solver_trains_neurons_that_exist() -> None:
+    rng = np.random.default_rng(5)
+    problem = make("random", 12, 8, rng)
+    network = initialize(problem.X, width=2**20, shift=shift_for(2**20, 0.5), rng=rng)
+    expected = fast.gauss_newton.train(network, problem.X, problem.y, iterations=5)
+    for search in ("events", "tree"):
+        run = fast.gauss_newton.train(
+            network, problem.X, problem.y, iterations=5, search=search, solver="sketch", rng=rng
+        )
+        np.testing.assert_allclose(run.residual_norms, expected.residual_norms, atol=1e-9)
+
+
 def test_points_given_at_the_start_raise_no_warning_and_others_do() -> None:
     rng = np.random.default_rng(10)
     X, unseen, strange = np.eye(3), rng.standard_normal((2, 3)), np.array([[0.6, 0.8, 0.0]])
