@@ -69,6 +69,32 @@ class FiredJacobian:
         rows: FloatArray = self.factors.T @ (g[:, np.newaxis] * self.X)
         return rows
 
+    # What `fast.regression.solve_sketched` asks of the rows of a Jacobian
+
+    @property
+    def n(self) -> int:
+        """Data points."""
+        return len(self.X)
+
+    @property
+    def trace(self) -> float:
+        """Trace of ``G``."""
+        return float(self.fired.per_point() @ np.sum(self.X**2, axis=1)) / self.fired.width
+
+    @property
+    def longest_sum(self) -> int:
+        """Most neurons that fire on one point."""
+        return int(self.fired.per_point().max())
+
+    @property
+    def product_work(self) -> int:
+        """Multiply-adds of `multiply_gram`."""
+        return 2 * len(self.fired) * int(self.X.shape[1])
+
+    def multiply_gram(self, g: FloatArray) -> FloatArray:
+        """Compute ``G g = J (J^T g)``: (n,)."""
+        return self.matvec(self.rmatvec(g))
+
     def to_dense(self) -> FloatArray:
         """Write out the (n, m d) Jacobian, for tests."""
         n, d = self.X.shape

@@ -26,13 +26,12 @@ triangular solves. Cholesky: ``n^3 / 3`` once ``G`` is there.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg
 
-from fast.jacobian import FiredJacobian
 from reference.notation import FloatArray, InputError, as_float_array
 from reference.regression import (
     Solution,
@@ -46,6 +45,35 @@ from reference.regression import (
 )
 
 Method = Literal["conjugate", "paper"]
+
+
+class Rows(Protocol):
+    """The rows of a Jacobian, as far as solving ``J J^T g = rhs`` needs them."""
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        ...
+
+    @property
+    def trace(self) -> float:
+        """Trace of ``G = J J^T``."""
+        ...
+
+    @property
+    def longest_sum(self) -> int:
+        """Most terms in a sum that rounding errors of a product with ``G`` come from."""
+        ...
+
+    @property
+    def product_work(self) -> int:
+        """Multiply-adds of one product with ``G``."""
+        ...
+
+    def multiply_gram(self, g: FloatArray) -> FloatArray:
+        """Compute ``G g``: (n,)."""
+        ...
+
 
 ACCURACY = 1e-13
 """Default relative residual, near the rounding floor of a well conditioned system."""
@@ -245,7 +273,7 @@ def preconditioner(sketched: ArrayLike) -> FloatArray:
 
 
 def solve_sketched(
-    jacobian: FiredJacobian,
+    jacobian: Rows,
     sketched: ArrayLike,
     rhs: ArrayLike,
     *,
@@ -256,7 +284,7 @@ def solve_sketched(
 
     Parameters
     ----------
-    jacobian : FiredJacobian
+    jacobian : FiredJacobian or TensorJacobian
         ``J``, ``n`` rows.
     sketched : array_like (s, n)
         ``S J^T``, from `fast.sketch.sketch_jacobian`.
@@ -280,7 +308,7 @@ def solve_sketched(
         See `preconditioner`.
     """
     sketched, rhs = check_sketched(sketched), as_float_array("the right-hand side", rhs, 1)
-    n = len(jacobian.X)
+    n = jacobian.n
     if not n == sketched.shape[1] == len(rhs):
         raise InputError(
             f"the Jacobian has {n} rows, the sketch {sketched.shape[1]} columns and the right-hand side "
@@ -290,8 +318,7 @@ def solve_sketched(
         raise InputError(f'method is {method!r}; pass "conjugate" or "paper"')
     check_accuracy(accuracy)
     operator = _Preconditioned(jacobian, preconditioner(sketched))
-    longest_sum = int(jacobian.fired.per_point().max())
-    trace = float(jacobian.fired.per_point() @ np.sum(jacobian.X**2, axis=1)) / jacobian.fired.width
+    longest_sum, trace = jacobian.longest_sum, jacobian.trace
 
     step = _conjugate if method == "conjugate" else _descend
     # Right-hand sides of size one, so that no norm overflows or vanishes.
@@ -323,21 +350,21 @@ def solve_sketched(
                 f"from {history[0] * size:.1e}; ask for less accuracy or use the Cholesky solver"
             )
     # Two triangular solves for each product are counted as one product with an (n, n) matrix.
-    work = 2 * sketched.size * n + operator.products * (2 * len(jacobian.fired) * jacobian.X.shape[1] + n * n)
+    work = 2 * sketched.size * n + operator.products * (jacobian.product_work + n * n)
     return Solution(size * g, len(history) - 1, size * np.array(history), operator.products, work)
 
 
 class _Preconditioned:
     """Products with ``G`` and triangular solves with ``R``; counts the former."""
 
-    def __init__(self, jacobian: FiredJacobian, factor: FloatArray) -> None:
+    def __init__(self, jacobian: Rows, factor: FloatArray) -> None:
         self.jacobian = jacobian
         self.factor = factor
         self.products = 0
 
     def multiply_gram(self, g: FloatArray) -> FloatArray:
         self.products += 1
-        return self.jacobian.matvec(self.jacobian.rmatvec(g))
+        return self.jacobian.multiply_gram(g)
 
     def solve(self, vector: FloatArray, *, transposed: bool) -> FloatArray:
         solution: FloatArray = linalg.solve_triangular(
