@@ -1,0 +1,304 @@
+"""A weight matrix under low-rank updates, kept as what it was plus sparse factors, and folded at a rank budget.
+
+Mathematics ([B], its data structure for lazy weights)::
+
+    W = W(0) + F + left^T right         left (k, p), right (k, q): sparse, one row of each for every rank-one term
+
+``W(0)`` is the caller's and never written. Questions come for sparse vectors, one row each, and read only what they
+need of it::
+
+    multiply            W h               the columns of W(0) at the entries of h
+    multiply_at         W^T p at the entries of a pattern: the rows at those of p, the columns at those of the pattern
+
+and from the factors ``left^T (right h)``: the overlap of ``h`` with ``right``, then ``left`` once. When the rank ``k``
+reaches the budget, the product of the factors is folded into ``F`` by `fast.rectangular_product`.
+
+Departures from the paper
+1. The factors stay sparse, and so does the fold: ``F`` is a dense block on the rows and columns that any folded term
+   touched, ``R`` by ``C`` instead of ``m`` by ``m``. Neurons that fire nowhere lie outside.
+2. Where more than one entry in `DENSE_AT` is not zero, products with the whole of ``W(0)`` by BLAS cost less than
+   reading columns one by one, and are used instead.
+
+``W(0)`` is read by columns, so it should be stored column by column; `LowRankWeights.store_by_columns` sees to it.
+
+Cost of `multiply` for ``n`` vectors of ``s`` entries: ``n s p`` for ``W(0)``, ``n s R`` for ``F``, and for the factors
+their overlap with the vectors plus ``n`` times the entries of ``left``. `multiply_at` reads ``s`` times as many entries
+of ``W(0)`` as the vectors have. A fold: see `fast.rectangular_product`, for ``R`` by ``k`` by ``C``.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+from scipy import sparse
+
+from fast import rectangular_product
+from fast.two_layer import BLOCK_ENTRIES
+from reference.notation import FloatArray, InputError, IntArray
+
+DENSE_AT = 16
+"""One entry in so many must be other than zero for products with the whole matrix to cost less; measured."""
+PHASES = ("read", "factors", "fold")
+"""What is counted: entries of ``W(0)`` read and multiplied, multiply-adds with ``F`` and factors, those of folds."""
+
+
+class LowRankWeights:
+    """A matrix ``W`` that takes its updates as factors.
+
+    Parameters
+    ----------
+    initial : ndarray (p, q)
+        ``W(0)``. Kept, and never written to.
+    budget : int, optional
+        Rank at which the factors are folded; never by default.
+
+    Attributes
+    ----------
+    left, right : csr_array (k, p) and (k, q)
+        Factors that are not folded yet.
+    rows, columns : ndarray of int
+        Where ``F`` is: increasing.
+    block : ndarray (len(rows), len(columns))
+        ``F`` there.
+    folds : int
+        Folds so far.
+    relaid : bool
+        Whether ``W(0)`` is a copy of the caller's, stored column by column.
+    work : dict
+        Multiply-adds so far, for each of `PHASES`; shared with copies.
+
+    Raises
+    ------
+    InputError
+        A budget below 1.
+    """
+
+    def __init__(self, initial: FloatArray, *, budget: int | None = None) -> None:
+        self.initial, self.relaid = initial, False
+        if not (initial.flags.c_contiguous or initial.flags.f_contiguous):
+            self.store_by_columns()
+        p, q = initial.shape
+        self.left, self.right = sparse.csr_array((0, p)), sparse.csr_array((0, q))
+        self.rows: IntArray = np.empty(0, dtype=np.intp)
+        self.columns: IntArray = np.empty(0, dtype=np.intp)
+        self.block = np.empty((0, 0))
+        self.folds = 0
+        self.work = dict.fromkeys(PHASES, 0)
+        self.set_budget(budget)
+
+    def set_budget(self, budget: int | None) -> None:
+        """Set the rank at which the next update is followed by a fold; never if it is None.
+
+        Raises
+        ------
+        InputError
+            A budget below 1.
+        """
+        if budget is not None and budget < 1:
+            raise InputError(f"the rank budget is {budget}; pass at least 1, or None to keep all factors")
+        self.budget = budget
+
+    @property
+    def rank(self) -> int:
+        """Rank-one terms that are not folded yet."""
+        return int(self.left.shape[0])
+
+    def add(self, left: sparse.csr_array, right: sparse.csr_array) -> None:
+        """Apply ``W <- W + left^T right``: keep the factors, and fold when they reach the budget.
+
+        Parameters
+        ----------
+        left : csr_array (k, p)
+            Row factors of ``k`` rank-one terms.
+        right : csr_array (k, q)
+            Column factors.
+
+        Raises
+        ------
+        InputError
+            Shapes that do not fit.
+        """
+        p, q = self.initial.shape
+        if left.shape[1] != p or right.shape != (left.shape[0], q):
+            raise InputError(
+                f"left has shape {left.shape} and right {right.shape}; pass (k, {p}) and (k, {q}) with the same k"
+            )
+        self.left = sparse.vstack([self.left, left], format="csr")
+        self.right = sparse.vstack([self.right, right], format="csr")
+        if self.budget is not None and self.rank >= self.budget:
+            self.fold()
+
+    def fold(self) -> None:
+        """Multiply the factors out, into the block of rows and columns that they touch."""
+        rows, columns = np.unique(self.left.indices), np.unique(self.right.indices)
+        if len(rows) and len(columns):
+            left, right = self.left[:, rows].toarray(), self.right[:, columns].toarray()
+            self.work["fold"] += rectangular_product.multiplications(len(rows), self.rank, len(columns))
+            self.add_block(rows, columns, rectangular_product.multiply(left.T, right))
+        self.left, self.right = self.left[:0], self.right[:0]
+        self.folds += 1
+
+    def add_block(self, rows: IntArray, columns: IntArray, block: FloatArray) -> None:
+        """Add a dense block to ``F``.
+
+        Parameters
+        ----------
+        rows, columns : ndarray of int
+            Where; increasing.
+        block : ndarray (len(rows), len(columns))
+            What.
+        """
+        all_rows, all_columns = np.union1d(self.rows, rows), np.union1d(self.columns, columns)
+        total = np.zeros((len(all_rows), len(all_columns)))
+        for own_rows, own_columns, part in ((self.rows, self.columns, self.block), (rows, columns, block)):
+            total[np.ix_(np.searchsorted(all_rows, own_rows), np.searchsorted(all_columns, own_columns))] += part
+        self.rows, self.columns, self.block = all_rows.astype(np.intp), all_columns.astype(np.intp), total
+
+    def multiply(self, H: sparse.csr_array) -> FloatArray:
+        """Compute ``W h`` for some vectors.
+
+        Parameters
+        ----------
+        H : csr_array (n, q)
+            Vectors, one per row.
+
+        Returns
+        -------
+        ndarray (n, p)
+        """
+        n, q = H.shape
+        p = len(self.initial)
+        if H.nnz * DENSE_AT > n * q:
+            product: FloatArray = H.toarray() @ self.initial.T
+            self.work["read"] += n * self.initial.size
+        else:
+            product = _times_columns(H, self.initial)
+            self.work["read"] += H.nnz * p
+        if self.rank:
+            coefficients = _overlap(H, self.right)
+            product += _times_factors(coefficients, self.left)
+            self.work["factors"] += _overlap_work(H, self.right) + n * self.left.nnz
+        if self.block.size:
+            here = H[:, self.columns]
+            product[:, self.rows] += here @ self.block.T
+            self.work["factors"] += here.nnz * len(self.rows)
+        return product
+
+    def multiply_at(self, P: sparse.csr_array, pattern: sparse.csr_array) -> FloatArray:
+        """Compute ``W^T p`` for some vectors, at some entries of each alone.
+
+        Parameters
+        ----------
+        P : csr_array (n, p)
+            Vectors, one per row.
+        pattern : csr_array (n, q)
+            Where: row ``i`` has a stored entry, of any value, for each entry of ``W^T p_i`` that is wanted.
+
+        Returns
+        -------
+        ndarray (pattern.nnz,)
+            In the order in which ``pattern`` stores its entries.
+        """
+        n = pattern.shape[0]
+        row_of = np.repeat(np.arange(n), np.diff(pattern.indptr))
+        if P.nnz * DENSE_AT > P.shape[0] * P.shape[1]:
+            values: FloatArray = (P.toarray() @ self.initial)[row_of, pattern.indices]
+            self.work["read"] += n * self.initial.size
+        else:
+            values, read = _gather(self.initial, P, pattern)
+            self.work["read"] += read
+        if self.rank:
+            coefficients = _overlap(P, self.left)
+            values += _times_factors(coefficients, self.right)[row_of, pattern.indices]
+            self.work["factors"] += _overlap_work(P, self.left) + n * self.right.nnz
+        if self.block.size:
+            values += self._block_at(P, pattern, row_of)
+        return values
+
+    def _block_at(self, P: sparse.csr_array, pattern: sparse.csr_array, row_of: IntArray) -> FloatArray:
+        here = P[:, self.rows]
+        image = here @ self.block
+        self.work["factors"] += here.nnz * len(self.columns)
+        place = np.searchsorted(self.columns, pattern.indices)
+        place[place == len(self.columns)] = 0
+        inside = self.columns[place] == pattern.indices
+        values: FloatArray = np.where(inside, image[row_of, place], 0.0)
+        return values
+
+    def columns_at(self, columns: IntArray) -> FloatArray:
+        """Write out some columns of ``W``, each asked for once: (p, len(columns))."""
+        written = self.initial[:, columns]
+        if self.rank:
+            written += self.left.T @ self.right[:, columns].toarray()
+        _, mine, theirs = np.intersect1d(self.columns, columns, return_indices=True)
+        written[np.ix_(self.rows, theirs)] += self.block[:, mine]
+        return np.asarray(written)
+
+    def store_by_columns(self) -> None:
+        """Re-lay ``W(0)`` column by column, unless it is stored so."""
+        if not self.initial.flags.f_contiguous:
+            self.initial, self.relaid = np.asfortranarray(self.initial), True
+
+    def copy(self) -> LowRankWeights:
+        """Copy what updates change; the record of work and ``W(0)`` stay shared, and no shared array is written to."""
+        return copy.copy(self)
+
+    def restarted(self) -> LowRankWeights:
+        """Copy likewise, with a fresh record of work and the present ``W(0)`` as the caller's."""
+        twin = copy.copy(self)
+        twin.relaid, twin.work = False, dict.fromkeys(PHASES, 0)
+        return twin
+
+    def to_dense(self) -> FloatArray:
+        """Write ``W`` out: (p, q)."""
+        W = np.array(self.initial)
+        if self.rank:
+            W += (self.left.T @ self.right).toarray()
+        if self.block.size:
+            W[np.ix_(self.rows, self.columns)] += self.block
+        return W
+
+
+def _times_columns(H: sparse.csr_array, W: FloatArray) -> FloatArray:
+    """Compute ``H W^T`` from the columns of ``W`` that ``H`` has entries in."""
+    if W.flags.f_contiguous:
+        product: FloatArray = H @ W.T
+        return product
+    # Stored row by row: gather the columns, block by block of rows.
+    columns = np.unique(H.indices)
+    narrow = H[:, columns]
+    step = max(1, BLOCK_ENTRIES // max(1, len(columns)))
+    blocks = [narrow @ W[start : start + step][:, columns].T for start in range(0, len(W), step)]
+    return np.concatenate(blocks, axis=1)
+
+
+def _overlap(H: sparse.csr_array, factor: sparse.csr_array) -> FloatArray:
+    """Compute all inner products of the rows of two sparse matrices: (n, k)."""
+    products: FloatArray = (H @ factor.T).toarray()
+    return products
+
+
+def _overlap_work(H: sparse.csr_array, factor: sparse.csr_array) -> int:
+    """Count the multiply-adds of `_overlap`: pairs of entries that share a column."""
+    ours, theirs = (np.bincount(M.indices, minlength=H.shape[1]) for M in (H, factor))
+    return int(ours @ theirs)
+
+
+def _times_factors(coefficients: FloatArray, factors: sparse.csr_array) -> FloatArray:
+    """Combine the rows of a sparse matrix (k, p) with coefficients (n, k): (n, p)."""
+    combined: FloatArray = (factors.T @ np.ascontiguousarray(coefficients.T)).T
+    return combined
+
+
+def _gather(W: FloatArray, P: sparse.csr_array, pattern: sparse.csr_array) -> tuple[FloatArray, int]:
+    """Compute ``W^T p`` at the entries of a pattern, reading ``W`` at the entries of both; count those read."""
+    W_flat, (down, across) = W.ravel(order="K"), (stride // W.itemsize for stride in W.strides)
+    values, read = np.empty(pattern.nnz), 0
+    for i in range(P.shape[0]):
+        own, wanted = slice(P.indptr[i], P.indptr[i + 1]), slice(pattern.indptr[i], pattern.indptr[i + 1])
+        rows, columns = P.indices[own].astype(np.intp), pattern.indices[wanted].astype(np.intp)
+        entries = W_flat.take(columns[:, np.newaxis] * across + rows * down)
+        values[wanted] = entries @ P.data[own]
+        read += entries.size
+    return values, read
