@@ -183,7 +183,7 @@ class _TwoLayerRun(TrainingRun[TrialT, SavedT, ImplicitNetwork]):
     ) -> None:
         self.initial = starting_network(network)
         # The trained network keeps the data, so the caller's array must not be shared.
-        points = check_points(check_data(X), self.initial.dim).copy()
+        points = check_points(self._check_points(X), self.initial.dim).copy()
         points.flags.writeable = False
         check_given(network, points)
         super().__init__(points, y, solver=solver, step=step, accuracy=accuracy)
@@ -192,6 +192,11 @@ class _TwoLayerRun(TrainingRun[TrialT, SavedT, ImplicitNetwork]):
             self.draw = draw_tensor_sketch(default_size(n), rows, d, rng=check_generator(rng))
         self.inner_products = points @ points.T
         self.preparation_counts = {"scores": n * rows * d, "inner_products": n * n * d}
+
+    @staticmethod
+    def _check_points(X: ArrayLike) -> FloatArray:
+        """Check what the data must be; inputs of a later layer need not have unit length."""
+        return check_data(X)
 
     def _check_every_point_fires(self) -> None:
         check_every_point_fires(self._fired_per_point())

@@ -1,0 +1,406 @@
+"""Gauss-Newton training of several layers that reads only what fired neurons need.
+
+Mathematics: the iteration of `reference.multi_layer_gauss_newton` on the sparse signals of `fast.multi_layer`::
+
+    prepare   signals up to the lowest trained layer ``l``; its scores Z = H_(l-1) W_l^T      m^2 for each layer, once
+    forward   the layers above ``l`` from their fired neurons                                 n k m for each
+    backward  sensitivities down to layer ``l``                                               n k^2 for each
+    solve     G g = f - y, G from inner products of the factors                               n^2 k, n^3
+    step      layer ``l``: Z <- Z - (H H^T) (g P_l), c <- c - g P_l                            n^2 k
+              the others: n more factors -g_i p_i and h_i                                     n k
+
+*The lowest trained layer reads its matrix once* (ours). Its inputs ``H = H_(l-1)`` never change, so its weights are
+``W_l(0) + c^T H`` and its scores change by ``(H H^T)`` times the step: no weight is formed before the end. The layers
+below are never looked at again. Layers above are `fast.low_rank.LowRankWeights`, whose matrices are never written.
+
+*The last layer alone* is a two-layer network: its inputs are ``h_(L-1)`` and its shift ``b``, both times ``c m^(1/2)``.
+`fast.gauss_newton` then does the training, with all that is exact and fast there (`LastLayer`).
+
+The (m, m) matrices are read by columns. One that is stored row by row is copied once, at the start, when its layer lies
+above the lowest trained one; `reference.multi_layer.initialize` stores them by columns.
+
+Departures from the paper
+1. The lowest trained layer and the last layer alone, as said. The paper treats all layers alike.
+2. The rank budget is ``m`` by default, not a smaller power. Folding ``k`` terms into ``R`` rows and ``C`` columns costs
+   ``R C`` multiply-adds a term however long one waits, and terms that wait cost less than the products with ``W(0)`` do
+   while there are fewer than ``m`` of them; so waiting is free until then. ``rank_budget`` sets another.
+3. ``solver="cholesky"`` solves with ``G`` itself. ``solver="sketch"`` is the paper's: a tensor sketch of the rank-one
+   rows, QR, and the preconditioned iteration of `fast.regression`, with products ``G g`` through the factors.
+4. Any subset of the layers, normalized networks, and the safeguarded step of `reference.safeguard`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import sparse
+
+from fast.gauss_newton import EventRun
+from fast.low_rank import PHASES, LowRankWeights
+from fast.multi_layer import (
+    ImplicitMultiLayerNetwork,
+    SparseSignals,
+    TensorJacobian,
+    backward,
+    fire,
+    forward,
+    row_lengths,
+    row_numbers,
+    start_layers,
+)
+from fast.regression import ACCURACY, WarmCholesky, solve_sketched
+from fast.sketch import default_size
+from fast.training_run import Counts, Solver, TrainingRun
+from fast.two_layer import ImplicitNetwork
+from reference.multi_layer import MultiLayerNetwork, check_layers
+from reference.notation import FloatArray, as_float_array, check_data, check_generator, check_points, check_run
+from reference.safeguard import Step
+from reference.signals import check_signals, singular_explained
+from reference.sketch import draw_tensor_sketch
+from reference.trace import Trace
+from reference.two_layer import TwoLayerNetwork
+
+
+def train(
+    network: MultiLayerNetwork | ImplicitMultiLayerNetwork,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    trained_layers: Collection[int],
+    iterations: int,
+    tolerance: float = 0.0,
+    solver: Solver = "cholesky",
+    rng: np.random.Generator | None = None,
+    step: Step = "full",
+    rank_budget: int | None = None,
+    accuracy: float = ACCURACY,
+) -> Trace[ImplicitMultiLayerNetwork]:
+    """Train some layers by Gauss-Newton ([B]): solve ``G g = f - y``, step ``W_l <- W_l - P_l^T diag(g) H_(l-1)``.
+
+    Parameters
+    ----------
+    network : MultiLayerNetwork or ImplicitMultiLayerNetwork
+        Where to start: any weights, or the network of an earlier run, whose matrices are shared and not re-laid again.
+        Not modified.
+    X : array_like (n, d)
+        Unit rows, no two equal or opposite. Not modified.
+    y : array_like (n,)
+        Labels. Not modified.
+    trained_layers : collection of int
+        Which layers move, numbered from 1 to the depth.
+    iterations : int
+        At most this many steps.
+    tolerance : float
+        Stop as soon as the residual is at most this multiple of the initial one; 0 takes all steps.
+    solver : {"cholesky", "sketch"}
+        How ``G g = f - y`` is solved.
+    rng : numpy.random.Generator
+        Source of the sketch; required by ``solver="sketch"`` and not used otherwise.
+    step : {"full", "safeguarded"}
+        The paper's step, or one that never raises the residual; see `reference.safeguard`.
+    rank_budget : int, optional
+        Rank at which a layer's factors are folded; ``m`` by default.
+    accuracy : float
+        Relative residual at which ``solver="sketch"`` stops.
+
+    Returns
+    -------
+    Trace
+        ``counts`` has the multiply-adds of each phase: ``forward`` and ``backward`` (with ``W(0)``), ``factors`` (with
+        what training added), ``fold``, ``gram``, ``sketch``, ``solve``, ``step``; ``fire`` (scores compared); and
+        ``active_pairs`` (fired pairs) and ``rank`` (factors kept), both over all layers. ``preparation_counts`` has
+        ``forward``, and ``relaid`` (entries copied).
+
+    Raises
+    ------
+    InputError
+        Bad arguments; see `reference.notation.check_data` and `reference.multi_layer.check_layers`.
+    DeadSignalError
+        Some layer is silent on some data point.
+    SingularGramError
+        ``G`` is singular to working precision. Only with ``step="full"``.
+    DivergenceError
+        The residual grew out of bounds, or had grown when one of the two above occurred. Likewise.
+
+    Examples
+    --------
+    >>> from reference.multi_layer import initialize
+    >>> network = initialize(500, 3, 2, shift=0.5, rng=np.random.default_rng(0))
+    >>> trace = train(network, np.eye(3), [1.0, -1.0, 1.0], trained_layers=(1, 2), iterations=9, tolerance=1e-12)
+    >>> trace.converged, bool((trace.residual_norms[1:] <= trace.residual_norms[:-1] / 2).all())
+    (True, True)
+    """
+    check_run(iterations, tolerance)
+    # A normalized last layer is not linear in its weights, even while nobody starts or stops to fire.
+    if check_layers(trained_layers, network.depth) == (network.depth,) and not network.normalized:
+        last = LastLayer(network, X, rank_budget=rank_budget)
+        run = last.run(y, solver=solver, rng=rng, step=step, accuracy=accuracy)
+        trace = run.run(iterations, tolerance)
+        return replace(trace, network=last.trained(trace.network))  # type: ignore[arg-type, return-value]
+    deep = MultiLayerRun(
+        network,
+        X,
+        y,
+        trained_layers=trained_layers,
+        solver=solver,
+        rng=rng,
+        step=step,
+        rank_budget=rank_budget,
+        accuracy=accuracy,
+    )
+    return deep.run(iterations, tolerance)
+
+
+@dataclass(eq=False)
+class State:
+    """Where a run is; a step makes a new one and shares what did not change.
+
+    Parameters
+    ----------
+    layers : tuple of L LowRankWeights
+        Weights now, except that the lowest trained layer lacks what ``coefficients`` add.
+    scores : ndarray (n, m)
+        ``Z`` of the lowest trained layer.
+    coefficients : csr_array (n, m)
+        ``c``: its weights are ``W + c^T H`` with ``H`` its inputs.
+    signals : SparseSignals
+        Of all layers.
+    jacobian : TensorJacobian, optional
+        Over the trained layers; once it was asked for.
+    """
+
+    layers: tuple[LowRankWeights, ...]
+    scores: FloatArray
+    coefficients: sparse.csr_array
+    signals: SparseSignals
+    jacobian: TensorJacobian | None = None
+
+
+class MultiLayerRun(TrainingRun[State, State, ImplicitMultiLayerNetwork]):
+    """A training run of several layers: preparation when it is made, then one `iterate` per step.
+
+    Parameters
+    ----------
+    network, X, y, trained_layers, solver, rng, step, rank_budget, accuracy
+        As for `train`.
+    """
+
+    def __init__(
+        self,
+        network: MultiLayerNetwork | ImplicitMultiLayerNetwork,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        trained_layers: Collection[int],
+        solver: Solver = "cholesky",
+        rng: np.random.Generator | None = None,
+        step: Step = "full",
+        rank_budget: int | None = None,
+        accuracy: float = ACCURACY,
+    ) -> None:
+        self.trained = check_layers(trained_layers, network.depth)
+        self.lowest = self.trained[0]
+        points = check_points(check_data(X), network.dim).copy()
+        super().__init__(points, y, solver=solver, step=step, accuracy=accuracy)
+        budget = network.width if rank_budget is None else rank_budget
+        self.initial, layers = start_layers(network, self.lowest, budget=budget)
+        self.state = self._prepare(layers)
+        if solver == "sketch":
+            size, generator = default_size(len(points)), check_generator(rng)
+            shapes = [layers[layer - 1].initial.shape for layer in self.trained]
+            self.draws = [draw_tensor_sketch(size, *shape, rng=generator) for shape in shapes]
+        self.warm = WarmCholesky()
+        self._take(self.state)
+        self._start()
+
+    def _prepare(self, layers: list[LowRankWeights]) -> State:
+        """Send the points up to the lowest trained layer, once and for all, and on."""
+        relaid = sum(layer.initial.size for layer in layers if layer.relaid)
+        self.below = forward(layers[: self.lowest - 1], self.initial, self.X)
+        self.inputs = self.below.hidden[-1]
+        self.input_products: FloatArray = (self.inputs @ self.inputs.T).toarray()
+        scores = layers[self.lowest - 1].multiply(self.inputs)
+        state = self._arrive(tuple(layers), scores, sparse.csr_array(scores.shape))
+        self.preparation_counts = {"relaid": relaid, "forward": sum(layer.work["read"] for layer in layers)}
+        return state
+
+    def _arrive(
+        self, layers: tuple[LowRankWeights, ...], scores: FloatArray, coefficients: sparse.csr_array
+    ) -> State:
+        """Send the signals on from the scores of the lowest trained layer."""
+        hidden, size = fire(scores, self.initial)
+        above = forward(layers[self.lowest :], self.initial, hidden)
+        self._count(fire=scores.size * (1 + len(layers) - self.lowest))
+        return State(layers, scores, coefficients, self.below.followed_by(hidden, size, above))
+
+    def _spent(self) -> Counts:
+        """Sum up the record of work of all layers so far."""
+        return {phase: sum(layer.work[phase] for layer in self.state.layers) for phase in PHASES}
+
+    def _count_since(self, before: Counts, read: str) -> None:
+        """Add what the layers did since, their reads of ``W(0)`` under the name of a phase."""
+        since = {phase: work - before[phase] for phase, work in self._spent().items()}
+        self._count(**{read: since["read"], "factors": since["factors"], "fold": since["fold"]})
+
+    def _jacobian(self) -> TensorJacobian:
+        """Send the sensitivities back, unless that was done for this state."""
+        state = self.state
+        if state.jacobian is None:
+            before = self._spent()
+            P = backward(state.layers, self.initial, state.signals, self.lowest)
+            self._count_since(before, "backward")
+            state.jacobian = TensorJacobian([(P[layer], state.signals.hidden[layer - 1]) for layer in self.trained])
+            self._count(gram=state.jacobian.gram_work)
+        return state.jacobian
+
+    def _check_every_point_fires(self) -> None:
+        self.state.signals.check(self.initial)
+
+    def _gram(self) -> FloatArray:
+        return self._jacobian().gram
+
+    def _solve(self) -> FloatArray:
+        jacobian = self._jacobian()
+        with singular_explained(self.state.signals.fired(), self.initial):
+            if self.solver == "sketch":
+                sketched = jacobian.sketch(self.draws)
+                solution = solve_sketched(jacobian, sketched, self.residual, accuracy=self.accuracy)
+                self._count(sketch=jacobian.sketch_work(self.draws), solve=solution.work)
+                return solution.solution
+            before = self.warm.work
+            g = self.warm.solve(jacobian.gram, self.residual)
+            self._count(solve=self.warm.work - before)
+            return g
+
+    def _try(self, g: FloatArray) -> State:
+        state, before = self.state, self._spent()
+        steps = {layer: (scaled(P, g), H) for layer, (P, H) in zip(self.trained, self._jacobian().factors, strict=True)}
+        move, _ = steps.pop(self.lowest)
+        columns = np.unique(move.indices)
+        scores = state.scores.copy()
+        scores[:, columns] -= self.input_products @ move[:, columns].toarray()
+        self._count(step=len(g) ** 2 * len(columns) + sum(P.nnz + H.nnz for P, H in steps.values()))
+        layers = list(state.layers)
+        for layer, (P, H) in steps.items():
+            layers[layer - 1] = layers[layer - 1].copy()
+            layers[layer - 1].add(-P, H)
+        trial = self._arrive(tuple(layers), scores, state.coefficients - move)
+        self._count_since(before, "forward")
+        return trial
+
+    def _norm_after(self, trial: State) -> float:
+        alive = all(count.all() for count in trial.signals.fired())
+        return float(np.linalg.norm(self._predictions(trial) - self.y)) if alive else np.inf
+
+    def _predictions(self, state: State) -> FloatArray:
+        predictions: FloatArray = state.signals.hidden[-1] @ self.initial.signs
+        return predictions
+
+    def _take(self, trial: State) -> None:
+        self.state = trial
+        self.residual = self._predictions(trial) - self.y
+
+    def _save(self) -> State:
+        return self.state
+
+    def _restore(self, saved: State) -> None:
+        self._take(saved)
+
+    def _state_counts(self) -> Counts:
+        fired = sum(int(count.sum()) for count in self.state.signals.fired())
+        return {"active_pairs": fired, "rank": sum(layer.rank for layer in self.state.layers)}
+
+    def _network(self) -> ImplicitMultiLayerNetwork:
+        layers = list(self.state.layers)
+        layers[self.lowest - 1] = layers[self.lowest - 1].copy()
+        layers[self.lowest - 1].add(self.state.coefficients, self.inputs)
+        return ImplicitMultiLayerNetwork(self.initial, tuple(layers))
+
+
+def scaled(P: sparse.csr_array, g: FloatArray) -> sparse.csr_array:
+    """Multiply row ``i`` by ``g_i``, and keep the pattern."""
+    return sparse.csr_array((P.data * g[row_numbers(P)], P.indices, P.indptr), shape=P.shape)
+
+
+class LastLayer:
+    """The last layer alone, as a two-layer network on what reaches it.
+
+    Only the columns of ``W_L`` at neurons below that fire on some point are written out.
+
+    Parameters
+    ----------
+    network, X, rank_budget
+        As for `train`.
+
+    Attributes
+    ----------
+    two_layer : TwoLayerNetwork
+        ``W_L`` at those columns.
+    inputs : ndarray (n, columns)
+        What reaches the layer there, times ``c m^(1/2)``.
+    """
+
+    def __init__(
+        self, network: MultiLayerNetwork | ImplicitMultiLayerNetwork, X: ArrayLike, *, rank_budget: int | None
+    ) -> None:
+        budget = network.width if rank_budget is None else rank_budget
+        self.initial, self.layers = start_layers(network, network.depth, budget=budget)
+        self.points = check_points(check_data(X), network.dim)
+        self.below = forward(self.layers[:-1], self.initial, self.points)
+        self.hidden = self.below.hidden[-1]
+        self.columns = np.unique(self.hidden.indices).astype(np.intp)
+        self.factor = self.initial.scale * np.sqrt(network.width)
+        weights = self.layers[-1].columns_at(self.columns)
+        self.two_layer = TwoLayerNetwork(weights, self.initial.signs, self.factor * self.initial.shift)
+        self.inputs: FloatArray = self.factor * self.hidden[:, self.columns].toarray()
+
+    def run(
+        self, y: ArrayLike, *, solver: Solver, rng: np.random.Generator | None, step: Step, accuracy: float
+    ) -> EventRun:
+        """Begin a run.
+
+        Parameters
+        ----------
+        y, solver, rng, step, accuracy
+            As for `train`.
+
+        Returns
+        -------
+        EventRun
+
+        Raises
+        ------
+        DeadSignalError
+            Some layer is silent on some data point.
+        """
+        if not len(self.columns):
+            self.below.check(self.initial)
+        run = InputsOfALayer(self.two_layer, self.inputs, y, solver=solver, rng=rng, step=step, accuracy=accuracy)
+        lengths = [row_lengths(h) for h in self.below.hidden]
+        check_signals([*self.below.fired(), run.fired.per_point()], lengths, self.initial)
+        run.preparation_counts["forward"] = sum(layer.work["read"] for layer in self.layers)
+        return run
+
+    def trained(self, last: ImplicitNetwork) -> ImplicitMultiLayerNetwork:
+        """Put a trained two-layer network back in its place."""
+        weights = self.layers[-1].copy()
+        if last.coefficients is None:
+            weights.add_block(last.moved, self.columns, last.moved_weights() - self.two_layer.weights[last.moved])
+        else:
+            moved = sparse.coo_array(last.coefficients)
+            row, point = moved.coords
+            values = self.initial.scale * self.initial.signs[last.moved[row]] * moved.data
+            left = sparse.csr_array((values, (point, last.moved[row])), shape=(len(self.points), self.initial.width))
+            weights.add(left, self.hidden)
+        return ImplicitMultiLayerNetwork(self.initial, (*self.layers[:-1], weights))
+
+
+class InputsOfALayer(EventRun):
+    """A two-layer run on inputs of any length, as they reach a layer."""
+
+    @staticmethod
+    def _check_points(X: ArrayLike) -> FloatArray:
+        return as_float_array("the input of the last layer", X, 2)
