@@ -81,11 +81,14 @@ def test_contract_names() -> None:
     import fast.gauss_newton
     import fast.gram
     import fast.lazy_width
+    import fast.multi_layer_gauss_newton
     import fast.shifted_ntk
     import fast.threshold_search
     import reference.gauss_newton
     import reference.gram
     import reference.jacobian
+    import reference.multi_layer
+    import reference.multi_layer_gauss_newton
     import reference.shifted_ntk
     import reference.trace
     import reference.two_layer
@@ -116,5 +119,11 @@ def test_contract_names() -> None:
     assert arguments(forest.query) == ["self", "threshold"]
     assert arguments(forest.query_one) == ["self", "i", "threshold"]
     assert arguments(forest.update) == ["self", "neurons", "scores"]
+    deep = reference.multi_layer
+    assert arguments(deep.MultiLayerNetwork) == ["weights", "signs", "shift", "normalized"]
+    assert arguments(deep.initialize) == ["width", "dim", "depth", "shift", "rng", "normalized"]
+    trained = ["network", "X", "y", "trained_layers", "iterations", "tolerance"]
+    assert arguments(reference.multi_layer_gauss_newton.train) == trained
+    assert arguments(fast.multi_layer_gauss_newton.train)[:8] == [*trained, "solver", "rng"]
     fields = {"stopped", "network", "residual_norms", "predictions", "converged", "counts"}
     assert fields <= set(reference.trace.Trace.__dataclass_fields__)

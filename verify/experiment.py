@@ -22,11 +22,16 @@ import fast.baselines
 import fast.gauss_newton
 import fast.gram
 import fast.lazy_width
+import fast.low_rank
+import fast.multi_layer_baselines
+import fast.multi_layer_gauss_newton
 import fast.regression
 import fast.shifted_ntk
 import fast.sketch
 import fast.threshold_search
 import reference.gauss_newton
+import reference.multi_layer
+import reference.multi_layer_gauss_newton
 import reference.two_layer
 
 Verdict = Literal["holds", "fails", "undecided", "invalid"]
@@ -142,6 +147,14 @@ class CodeUnderTest:
         See `fast.threshold_search.ThresholdForest`.
     gram, shifted_ntk : callable
         See `fast.gram.gram` and `fast.shifted_ntk.shifted_ntk`.
+    deep_initialize, deep_reference_train, deep_train, deep_train_dense : callable
+        The same for many layers; see `reference.multi_layer`, `reference.multi_layer_gauss_newton`,
+        `fast.multi_layer_gauss_newton` and `fast.multi_layer_baselines`.
+    start_deep, start_deep_dense : callable
+        The loops prepared; see `fast.multi_layer_gauss_newton.MultiLayerRun` and
+        `fast.multi_layer_baselines.MultiLayerDenseRun`.
+    low_rank : type
+        See `fast.low_rank.LowRankWeights`.
     sketch, sketch_jacobian, sketch_tensors, solve_sketched : callable
         See `fast.sketch` and `fast.regression`.
     """
@@ -159,6 +172,13 @@ class CodeUnderTest:
     forest: type[fast.threshold_search.ThresholdForest] = fast.threshold_search.ThresholdForest
     gram: Callable[..., Any] = fast.gram.gram
     shifted_ntk: Callable[..., Any] = fast.shifted_ntk.shifted_ntk
+    deep_initialize: Callable[..., Any] = reference.multi_layer.initialize
+    deep_reference_train: Callable[..., Any] = reference.multi_layer_gauss_newton.train
+    deep_train: Callable[..., Any] = fast.multi_layer_gauss_newton.train
+    deep_train_dense: Callable[..., Any] = fast.multi_layer_baselines.train_multi_layer_dense
+    start_deep: Callable[..., Any] = fast.multi_layer_gauss_newton.MultiLayerRun
+    start_deep_dense: Callable[..., Any] = fast.multi_layer_baselines.MultiLayerDenseRun
+    low_rank: type[fast.low_rank.LowRankWeights] = fast.low_rank.LowRankWeights
     sketch: Callable[..., Any] = fast.sketch.apply
     sketch_jacobian: Callable[..., Any] = fast.sketch.sketch_jacobian
     sketch_tensors: Callable[..., Any] = fast.sketch.sketch_tensors
