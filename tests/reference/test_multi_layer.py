@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -94,7 +93,7 @@ def test_sizes_are_what_signals_are_divided_by(network: MultiLayerNetwork, rng: 
 
 
 def chain_rule(network: MultiLayerNetwork, x: FloatArray, wanted: int) -> FloatArray:
-    """Compute ``df / dW_l`` for one point entry by entry, forward: push a change of one weight up through all layers."""
+    """Compute ``df / dW_l`` for one point entry by entry: push a change of one weight up through all layers."""
     _, scores, hidden = loops(network, x)
     m, b = network.width, network.shift
     c = 1 / math.sqrt(m * second_moment(b))
@@ -270,9 +269,9 @@ def test_initialize_stores_by_columns_draws_both_signs_and_needs_a_generator() -
         ((np.ones((2, 3)),), np.ones(2), -1e200, r"shift is -1e\+200; pass one from"),
     ],
 )
-def test_bad_networks_are_refused(weights: Any, signs: Any, shift: float, message: str) -> None:
+def test_bad_networks_are_refused(weights: object, signs: object, shift: float, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        MultiLayerNetwork(weights, signs, shift)
+        MultiLayerNetwork(weights, signs, shift)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("shift", [37.0, -1e100])
@@ -309,9 +308,9 @@ def test_inputs_are_not_modified() -> None:
 @pytest.mark.parametrize(
     "layers", [(), (0,), (3,), (1, 1), (1.0,), (True,), 2, ("1",), (1, None), (-1, 1)], ids=repr
 )
-def test_bad_layers_are_refused(layers: Any) -> None:
+def test_bad_layers_are_refused(layers: object) -> None:
     with pytest.raises(InputError, match=r"trained_layers is .*; pass distinct layer numbers from 1 to 2, .*\(2,\)"):
-        check_layers(layers, 2)
+        check_layers(layers, 2)  # type: ignore[arg-type]
 
 
 def test_layers_are_sorted_whatever_holds_them() -> None:
