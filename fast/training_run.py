@@ -116,7 +116,7 @@ class TrainingRun(ABC, Generic[TrialT, SavedT, NetworkT]):
                 self._check_every_point_fires()
                 g = self._solve()
             self._take(self._try(g))
-        self.residual_norms.append(float(np.linalg.norm(self.residual)))
+        self.residual_norms.append(self._known_norm(self.residual))
         if not self.safeguarded:
             check_residual(self.residual_norms, self.y)
         elif move == "stall" or crept(self.residual_norms):
@@ -179,6 +179,14 @@ class TrainingRun(ABC, Generic[TrialT, SavedT, NetworkT]):
         """Add to the work of this iteration."""
         for phase, work in phases.items():
             self._phases[phase] = self._phases.get(phase, 0) + work
+
+    def _known_norm(self, residual: FloatArray) -> float:
+        """Compute a norm, but none smaller than rounding lets us know; a recurrence may well arrive at 0."""
+        return max(float(np.linalg.norm(residual)), min(self._rounding(), self.residual_norms[-1]))
+
+    def _rounding(self) -> float:
+        """Return the size below which a residual is no more than rounding; 0 where it was computed afresh."""
+        return 0.0
 
     def _start(self) -> None:
         """Note the first residual."""
