@@ -22,6 +22,7 @@ import fast.baselines
 import fast.gauss_newton
 import fast.gram
 import fast.lazy_width
+import fast.rectangular_product
 import fast.regression
 import fast.shifted_ntk
 import fast.sketch
@@ -144,6 +145,8 @@ class CodeUnderTest:
         See `fast.gram.gram` and `fast.shifted_ntk.shifted_ntk`.
     sketch, sketch_jacobian, solve_sketched : callable
         See `fast.sketch` and `fast.regression`.
+    rectangular_product, rectangular_multiplications, rectangular_error_bound : callable
+        See `fast.rectangular_product`.
     """
 
     initialize: Callable[..., Any] = reference.two_layer.initialize
@@ -162,3 +165,6 @@ class CodeUnderTest:
     sketch: Callable[..., Any] = fast.sketch.apply
     sketch_jacobian: Callable[..., Any] = fast.sketch.sketch_jacobian
     solve_sketched: Callable[..., Any] = fast.regression.solve_sketched
+    rectangular_product: Callable[..., Any] = fast.rectangular_product.multiply
+    rectangular_multiplications: Callable[..., Any] = fast.rectangular_product.multiplications
+    rectangular_error_bound: Callable[..., Any] = fast.rectangular_product.error_bound
