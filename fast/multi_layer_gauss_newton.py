@@ -379,6 +379,7 @@ class LastLayer:
         if not len(self.columns):
             self.below.check(self.initial)
         run = InputsOfALayer(self.two_layer, self.inputs, y, solver=solver, rng=rng, step=step, accuracy=accuracy)
+        run.told = self.points
         lengths = [row_lengths(h) for h in self.below.hidden]
         check_signals([*self.below.fired(), run.fired.per_point()], lengths, self.initial)
         run.preparation_counts["forward"] = sum(layer.work["read"] for layer in self.layers)

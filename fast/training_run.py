@@ -63,6 +63,8 @@ class TrainingRun(ABC, Generic[TrialT, SavedT, NetworkT]):
 
     Attributes
     ----------
+    told : ndarray (n, d)
+        The data points that a message speaks of: ``X``, unless that is made from them.
     residual : ndarray (n,)
         ``f - y`` now.
     residual_norms : list of float
@@ -72,7 +74,7 @@ class TrainingRun(ABC, Generic[TrialT, SavedT, NetworkT]):
     """
 
     def __init__(self, X: FloatArray, y: ArrayLike, *, solver: Solver, step: Step, accuracy: float) -> None:
-        self.X = X
+        self.X = self.told = X
         self.y = check_labels(y, len(X))
         if solver not in ("cholesky", "sketch"):
             raise InputError(f"solver is {solver!r}; pass 'cholesky' or 'sketch'")
@@ -121,7 +123,7 @@ class TrainingRun(ABC, Generic[TrialT, SavedT, NetworkT]):
             check_residual(self.residual_norms, self.y)
         elif move == "stall" or crept(self.residual_norms):
             condition = float(np.linalg.cond(self._gram()))
-            self.stopped = stall_message(self.X, self.y, self.residual_norms, condition, move)
+            self.stopped = stall_message(self.told, self.y, self.residual_norms, condition, move)
         self.counts.append(self._phases | self._state_counts())
 
     def trace(self, tolerance: float) -> Trace[NetworkT]:
