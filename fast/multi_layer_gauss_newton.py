@@ -48,7 +48,7 @@ from fast.multi_layer import (
     fire,
     forward,
     row_lengths,
-    row_numbers,
+    scale_rows,
     start_layers,
 )
 from fast.regression import ACCURACY, WarmCholesky, solve_sketched
@@ -277,7 +277,8 @@ class MultiLayerRun(TrainingRun[State, State, ImplicitMultiLayerNetwork]):
 
     def _try(self, g: FloatArray) -> State:
         state, before = self.state, self._spent()
-        steps = {layer: (scaled(P, g), H) for layer, (P, H) in zip(self.trained, self._jacobian().factors, strict=True)}
+        factors = zip(self.trained, self._jacobian().factors, strict=True)
+        steps = {layer: (scale_rows(P, g), H) for layer, (P, H) in factors}
         move, _ = steps.pop(self.lowest)
         columns = np.unique(move.indices)
         scores = state.scores.copy()
@@ -318,11 +319,6 @@ class MultiLayerRun(TrainingRun[State, State, ImplicitMultiLayerNetwork]):
         layers[self.lowest - 1] = layers[self.lowest - 1].copy()
         layers[self.lowest - 1].add(self.state.coefficients, self.inputs)
         return ImplicitMultiLayerNetwork(self.initial, tuple(layers))
-
-
-def scaled(P: sparse.csr_array, g: FloatArray) -> sparse.csr_array:
-    """Multiply row ``i`` by ``g_i``, and keep the pattern."""
-    return sparse.csr_array((P.data * g[row_numbers(P)], P.indices, P.indptr), shape=P.shape)
 
 
 class LastLayer:
