@@ -39,6 +39,7 @@ Departures from the paper
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -64,6 +65,7 @@ from fast.two_layer import (
 )
 from fast.watched_pairs import MOST_LOST, PHASES, Trial, WatchedPairs, WholeArraysError
 from reference.notation import (
+    UNIT_ROUNDOFF,
     FloatArray,
     InputError,
     IntArray,
@@ -300,7 +302,10 @@ class EventRun(_TwoLayerRun["Trial | AllTrial", "WatchedPairs | AllPairs"]):
         return trial
 
     def _norm_after(self, trial: Trial | AllTrial) -> float:
-        return float(np.linalg.norm(trial.predictions - self.y)) if trial.fired_per_point.all() else np.inf
+        return self._known_norm(trial.predictions - self.y) if trial.fired_per_point.all() else np.inf
+
+    def _rounding(self) -> float:
+        return UNIT_ROUNDOFF * self.watched.scale if isinstance(self.watched, WatchedPairs) else 0.0
 
     def _take(self, trial: Trial | AllTrial) -> None:
         before = dict(self.watched.work)
@@ -413,7 +418,51 @@ def _sample(weights: FloatArray, X: FloatArray) -> FloatArray:
     return scores
 
 
-class TreeRun(_TwoLayerRun[tuple[FloatArray, FloatArray], tuple[IntArray, FloatArray, Coefficients, FloatArray]]):
+@dataclass(frozen=True, eq=False)
+class TreeTrial:
+    """What a step would do on the trees; nothing has moved yet.
+
+    Parameters
+    ----------
+    g : ndarray (n,)
+        The step's coefficients.
+    scores : ndarray (n, u)
+        Scores of the neurons that fire now, after it.
+    rounding : float
+        Bound on the rounding error of predictions that sums of steps have gathered by then.
+    """
+
+    g: FloatArray
+    scores: FloatArray
+    rounding: float
+
+
+@dataclass(frozen=True, eq=False)
+class TreeState:
+    """What trials may change, to come back to.
+
+    Parameters
+    ----------
+    neurons : ndarray (u,) of int
+        Neurons that fire somewhere.
+    scores : ndarray (n, u)
+        Their scores.
+    coefficients : Coefficients
+        Of all neurons that ever moved.
+    residual : ndarray (n,)
+        ``f - y``.
+    rounding : float
+        As in `TreeTrial`.
+    """
+
+    neurons: IntArray
+    scores: FloatArray
+    coefficients: Coefficients
+    residual: FloatArray
+    rounding: float
+
+
+class TreeRun(_TwoLayerRun[TreeTrial, TreeState]):
     """A training run on the paper's trees: preparation when it is made, then one `iterate` per step.
 
     Parameters
@@ -456,6 +505,7 @@ class TreeRun(_TwoLayerRun[tuple[FloatArray, FloatArray], tuple[IntArray, FloatA
         self.preparation_counts["build"] = self.forest.nodes_visited["build"]
         self._phases = {}
         self._look()
+        self.rounding, self.scale = 0.0, float(np.linalg.norm(self.y)) + float(np.linalg.norm(self.residual + self.y))
         self.preparation_counts |= self._phases | self._state_counts()
         self._start()
 
@@ -484,42 +534,58 @@ class TreeRun(_TwoLayerRun[tuple[FloatArray, FloatArray], tuple[IntArray, FloatA
         self._count(solve=len(self.X) ** 3 // 3)
         return solve_cholesky(self._gram(), self.residual)
 
-    def _try(self, g: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Compute the scores (n, u) that the fired neurons would have."""
+    def _try(self, g: FloatArray) -> TreeTrial:
         jacobian = self.jacobian
+        rounding = self.rounding + rounding_floor(jacobian.trace, g)
+        if rounding > MOST_LOST * self.scale:
+            return TreeTrial(g, self._scores_from_weights(g), 0.0)
         increments = jacobian.factors.T @ (g[:, np.newaxis] * self.inner_products)  # (u, n)
         self._count(step=len(self.fired) * self.forest.n)
-        return g, self.forest.scores_of(jacobian.neurons) - increments.T
+        return TreeTrial(g, self.forest.scores_of(jacobian.neurons) - increments.T, rounding)
 
-    def _norm_after(self, trial: tuple[FloatArray, FloatArray]) -> float:
-        excess = trial[1] - self.initial.shift
-        if not (excess >= 0).any(axis=1).all():
-            return np.inf
-        signs = self.initial.signs[self.jacobian.neurons] / np.sqrt(self.initial.width)
-        self._count(predict=excess.size)
-        return float(np.linalg.norm(np.maximum(excess, 0) @ signs - self.y))
-
-    def _take(self, trial: tuple[FloatArray, FloatArray]) -> None:
-        """Move the coefficients and the scores of every neuron that fires somewhere; look again."""
-        jacobian, (g, scores) = self.jacobian, trial
-        self.coefficients.subtract(jacobian.neurons, jacobian.column, self.fired.data_index, g)
-        before = self.forest.nodes_visited["update"]
-        self.forest.update(jacobian.neurons, scores)
-        self._count(step=len(self.fired), update=self.forest.nodes_visited["update"] - before)
-        self._look()
-
-    def _save(self) -> tuple[IntArray, FloatArray, Coefficients, FloatArray]:
-        # Neurons that do not fire do not move, so the ones that fire now are all that trials can change.
+    def _scores_from_weights(self, g: FloatArray) -> FloatArray:
+        """Compute scores (n, u) after a step from weights: sums of steps along dependent data lose too many digits."""
         neurons = self.jacobian.neurons
-        return neurons, self.forest.scores_of(neurons), self.coefficients.copy(), self.residual
+        c = self.coefficients.after(neurons, self.jacobian.column, self.fired.data_index, g)
+        weights = ImplicitNetwork(self.initial, self.X, neurons, c).moved_weights()
+        self._count(step=2 * len(self.X) * weights.size)
+        scores: FloatArray = self.X @ weights.T
+        return scores
 
-    def _restore(self, saved: tuple[IntArray, FloatArray, Coefficients, FloatArray]) -> None:
-        neurons, scores, self.coefficients, residual = saved
+    def _norm_after(self, trial: TreeTrial) -> float:
+        # Sums over the same pairs in the same order as `_look` makes them, so that what is judged is what is reported.
+        data_index, column = np.nonzero(trial.scores >= self.initial.shift)
+        neurons = self.jacobian.neurons[column]
+        fired = FiredPairs(data_index, neurons, len(self.X), self.initial.width)
+        self._count(predict=trial.scores.size)
+        if not fired.per_point().all():
+            return np.inf
+        scores, signs = trial.scores[data_index, column], self.initial.signs[neurons]
+        return float(np.linalg.norm(predict_from_fired(fired, scores, signs, self.initial.shift) - self.y))
+
+    def _take(self, trial: TreeTrial) -> None:
+        """Move the coefficients and the scores of every neuron that fires somewhere; look again."""
+        jacobian, self.rounding = self.jacobian, trial.rounding
+        self.coefficients.subtract(jacobian.neurons, jacobian.column, self.fired.data_index, trial.g)
+        self._count(step=len(self.fired))
+        self._update(jacobian.neurons, trial.scores)
+
+    def _update(self, neurons: IntArray, scores: FloatArray) -> None:
         before = self.forest.nodes_visited["update"]
         self.forest.update(neurons, scores)
         self._count(update=self.forest.nodes_visited["update"] - before)
         self._look()
-        self.residual = residual  # the same sum in another order would differ by rounding
+
+    def _save(self) -> TreeState:
+        # Neurons that do not fire do not move, so the ones that fire now are all that trials can change.
+        neurons, coefficients = self.jacobian.neurons, self.coefficients.copy()
+        return TreeState(neurons, self.forest.scores_of(neurons), coefficients, self.residual, self.rounding)
+
+    def _restore(self, saved: TreeState) -> None:
+        self.coefficients = saved.coefficients
+        self._update(saved.neurons, saved.scores)
+        # The residual comes back to the bit; the same sum in another order would differ by rounding.
+        self.residual, self.rounding = saved.residual, saved.rounding
 
     def _state_counts(self) -> Counts:
         return {"active_pairs": len(self.fired)}

@@ -16,8 +16,8 @@ reaches the budget, the product of the factors is folded into ``F`` by `fast.rec
 Departures from the paper
 1. The factors stay sparse, and so does the fold: ``F`` is a dense block on the rows and columns that any folded term
    touched, ``R`` by ``C`` instead of ``m`` by ``m``. Neurons that fire nowhere lie outside.
-2. Where more than one entry in `DENSE_AT` is not zero, products with the whole of ``W(0)`` by BLAS cost less than
-   reading columns one by one, and are used instead.
+2. Where more than one entry in `DENSE_FORWARD` or `DENSE_BACK` is not zero, products with the whole of ``W(0)`` by BLAS
+   cost less than reading columns one by one, and are used instead.
 
 ``W(0)`` is read by columns, so it should be stored column by column; `LowRankWeights.store_by_columns` sees to it.
 
@@ -37,8 +37,8 @@ from fast import rectangular_product
 from fast.two_layer import BLOCK_ENTRIES
 from reference.notation import FloatArray, InputError, IntArray
 
-DENSE_AT = 16
-"""One entry in so many must be other than zero for products with the whole matrix to cost less; measured."""
+DENSE_FORWARD, DENSE_BACK = 6, 12
+"""One entry in so many must be other than zero for products with the whole matrix to cost less: ``W h``, ``W^T p``."""
 PHASES = ("read", "factors", "fold")
 """What is counted: entries of ``W(0)`` read and multiplied, multiply-adds with ``F`` and factors, those of folds."""
 
@@ -169,7 +169,7 @@ class LowRankWeights:
         """
         n, q = H.shape
         p = len(self.initial)
-        if H.nnz * DENSE_AT > n * q:
+        if H.nnz * DENSE_FORWARD > n * q:
             product: FloatArray = H.toarray() @ self.initial.T
             self.work["read"] += n * self.initial.size
         else:
@@ -202,7 +202,7 @@ class LowRankWeights:
         """
         n = pattern.shape[0]
         row_of = np.repeat(np.arange(n), np.diff(pattern.indptr))
-        if P.nnz * DENSE_AT > P.shape[0] * P.shape[1]:
+        if P.nnz * DENSE_BACK > P.shape[0] * P.shape[1]:
             values: FloatArray = (P.toarray() @ self.initial)[row_of, pattern.indices]
             self.work["read"] += n * self.initial.size
         else:
@@ -263,7 +263,8 @@ class LowRankWeights:
 def _times_columns(H: sparse.csr_array, W: FloatArray) -> FloatArray:
     """Compute ``H W^T`` from the columns of ``W`` that ``H`` has entries in."""
     if W.flags.f_contiguous:
-        product: FloatArray = H @ W.T
+        # Column by column: each is read once, whatever the number of vectors that need it.
+        product: FloatArray = H.tocsc() @ W.T
         return product
     # Stored row by row: gather the columns, block by block of rows.
     columns = np.unique(H.indices)

@@ -81,6 +81,11 @@ def row_numbers(H: sparse.csr_array) -> IntArray:
     return np.repeat(np.arange(H.shape[0]), np.diff(H.indptr))
 
 
+def scale_rows(P: sparse.csr_array, g: FloatArray) -> sparse.csr_array:
+    """Multiply row ``i`` by ``g_i``, and keep the pattern."""
+    return sparse.csr_array((P.data * g[row_numbers(P)], P.indices, P.indptr), shape=P.shape)
+
+
 def fire(z: FloatArray, network: MultiLayerNetwork) -> tuple[sparse.csr_array, FloatArray]:
     """Turn scores into a signal: ``h = v / size`` with ``v = max(z - b, 0)``, stored where ``z >= b``.
 

@@ -5,7 +5,7 @@ the same routines as on the fast path; what remains of the dense loop is the sca
 
     scan      Z_l = H_(l-1) W_l^T by BLAS, from the lowest trained layer on        n m^2 for each layer
     backward  rows and columns of fired neurons alone                             n k^2
-    step      W_l at the rows and columns of fired neurons, by BLAS               n R C
+    step      W_l where fired neurons meet, or all of it by BLAS                  n k^2 or n m^2
 
 *Dense* reads the whole of every ``W_l``. *Compacted* (``compact=True``) first gathers the ``C`` columns of neurons that
 fire on some point, and multiplies those by BLAS: the idea of the compacted loop of `fast.baselines`, in depth. When
@@ -19,9 +19,10 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
+from scipy.linalg.blas import dgemm
 
 from fast.low_rank import LowRankWeights
-from fast.multi_layer import SparseSignals, TensorJacobian, backward, fire, forward
+from fast.multi_layer import SparseSignals, TensorJacobian, backward, fire, forward, row_numbers, scale_rows
 from fast.regression import solve_cholesky
 from reference.multi_layer import MultiLayerNetwork, check_layers
 from reference.notation import (
@@ -36,6 +37,9 @@ from reference.notation import (
 )
 from reference.signals import singular_explained
 from reference.trace import Trace
+
+SCATTER_AT = 20
+"""A step is written entry by entry while it has fewer entries than one in so many of the weights."""
 
 
 def train_multi_layer_dense(
@@ -135,12 +139,15 @@ class MultiLayerDenseRun:
         self.counts.append(counts)
 
     def _move(self, layer: int, g: FloatArray, P: sparse.csr_array, H: sparse.csr_array) -> int:
-        """Subtract ``P^T diag(g) H`` from a layer's weights, where it is not zero."""
-        rows, columns = np.unique(P.indices), np.unique(H.indices)
-        left = P[:, rows].toarray() * g[:, np.newaxis]
-        # Column by column is how the weights are stored.
-        self.weights[layer - 1].T[np.ix_(columns, rows)] -= H[:, columns].toarray().T @ left
-        return len(g) * len(rows) * len(columns)
+        """Subtract ``P^T diag(g) H`` from a layer's weights, whichever way costs less."""
+        W, pairs = self.weights[layer - 1], int(np.diff(P.indptr).astype(np.intp) @ np.diff(H.indptr))
+        scaled = scale_rows(P, g)
+        if pairs * SCATTER_AT < W.size:
+            step = (H.T @ scaled).tocsr()
+            W.ravel(order="K")[row_numbers(step) * len(W) + step.indices] -= step.data
+            return pairs
+        dgemm(-1.0, scaled.toarray().T, H.toarray().T, beta=1.0, c=W, trans_b=1, overwrite_c=1)
+        return len(g) * W.size
 
     def _scan(self) -> int:
         """Send the signals on from the lowest trained layer; note the residual."""

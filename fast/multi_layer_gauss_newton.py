@@ -49,7 +49,7 @@ from fast.multi_layer import (
     fire,
     forward,
     row_lengths,
-    row_numbers,
+    scale_rows,
     start_layers,
 )
 from fast.regression import ACCURACY, WarmCholesky, solve_sketched
@@ -290,7 +290,8 @@ class MultiLayerRun(TrainingRun[State, State, ImplicitMultiLayerNetwork]):
 
     def _try(self, g: FloatArray) -> State:
         state, before = self.state, self._spent()
-        steps = {layer: (scaled(P, g), H) for layer, (P, H) in zip(self.trained, self._jacobian().factors, strict=True)}
+        factors = zip(self.trained, self._jacobian().factors, strict=True)
+        steps = {layer: (scale_rows(P, g), H) for layer, (P, H) in factors}
         move, _ = steps.pop(self.lowest)
         columns = np.unique(move.indices)
         scores = state.scores.copy()
@@ -331,11 +332,6 @@ class MultiLayerRun(TrainingRun[State, State, ImplicitMultiLayerNetwork]):
         layers[self.lowest - 1] = layers[self.lowest - 1].copy()
         layers[self.lowest - 1].add(self.state.coefficients, self.inputs)
         return ImplicitMultiLayerNetwork(self.initial, tuple(layers))
-
-
-def scaled(P: sparse.csr_array, g: FloatArray) -> sparse.csr_array:
-    """Multiply row ``i`` by ``g_i``, and keep the pattern."""
-    return sparse.csr_array((P.data * g[row_numbers(P)], P.indices, P.indptr), shape=P.shape)
 
 
 class LastLayer:
@@ -387,7 +383,7 @@ class LastLayer:
         EventRun
         """
         run = InputsOfALayer(self.two_layer, self.inputs, y, solver=solver, rng=rng, step=step, accuracy=accuracy)
-        run.below, run.deep = self.below, self.initial
+        run.told, run.below, run.deep = self.points, self.below, self.initial
         run.preparation_counts["relaid"] = sum(layer.initial.size for layer in self.layers if layer.relaid)
         run.preparation_counts["forward"] = sum(layer.work["read"] for layer in self.layers)
         return run

@@ -28,7 +28,7 @@ Departures from the sources
    product is halved in all three directions, like a square one. Squarish tiles would save the same multiplications,
    and add the blocks of ``A`` anew for each tile of a row, those of ``B`` for each of a column.
 
-Cost: as above; memory beyond the result is at most a third of ``p q + q r + p r``.
+Cost: as above; memory beyond the result is a third of ``p q + q r + p r``, and copies of what is not contiguous.
 """
 
 from __future__ import annotations
@@ -42,9 +42,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from reference.notation import UNIT_ROUNDOFF, FloatArray, InputError, as_float_array
 
-LEAF = 1024
-"""Sides down to which blocks are halved; below, BLAS alone is faster. `tests/benchmarks/test_rectangular_product.py`
-times both beside each other."""
+LEAF = 2048
+"""Sides down to which blocks are halved: additions are bound by memory, and shorter sides repay them late or never.
+``BENCHMARK_WIDTH=65536 pytest tests/benchmarks/test_rectangular_product.py --benchmark-enable`` times it beside BLAS
+alone; what pays depends on the machine."""
 
 PANEL = 256
 """Rows of the result to which a strip is added at a time, so that no second matrix of the result's size is made."""
@@ -79,7 +80,7 @@ def multiply(A: ArrayLike, B: ArrayLike, *, leaf: int = LEAF, product: Product =
     ------
     InputError
         See `reference.notation.as_float_array`; ``B`` has not as many rows as ``A`` has columns; ``leaf`` below 1; or
-        entries so large that sums of blocks may overflow.
+        the product, or a sum of blocks on the way to it, overflows.
 
     Examples
     --------
@@ -91,14 +92,16 @@ def multiply(A: ArrayLike, B: ArrayLike, *, leaf: int = LEAF, product: Product =
     left, right = _check(A, B)
     (p, q), r = left.shape, right.shape[1]
     depth = _halvings(p, q, r, leaf)
-    if depth and _may_overflow(left, right, depth):
-        raise InputError(
-            "entries of A and B are so large that sums of their blocks may overflow; rescale them, or pass a leaf "
-            f"above {min(p, q, r) // 2}, which multiplies without such sums"
-        )
     # BLAS reads blocks of contiguous arrays in place.
     left, right = (M if M.flags.forc else np.ascontiguousarray(M) for M in (left, right))
-    return _product(left, right, depth, product)
+    # What overflows on the way stays infinite or NaN to the end; the sum is a cheap first look, as in `as_float_array`.
+    with np.errstate(over="ignore", invalid="ignore"):
+        C = _product(left, right, depth, product)
+        overflowed = not np.isfinite(C.sum()) and not np.isfinite(C).all()
+    if overflowed:
+        hint = f", or pass a leaf above {min(p, q, r) // 2}, which makes no sums of blocks" if depth else ""
+        raise InputError(f"the product of A and B, or a sum on the way to it, overflows; rescale them{hint}")
+    return C
 
 
 def multiplications(p: int, q: int, r: int, *, leaf: int = LEAF) -> int:
@@ -248,9 +251,3 @@ def _check(A: ArrayLike, B: ArrayLike) -> tuple[FloatArray, FloatArray]:
 def _largest(M: FloatArray) -> float:
     """Return the largest absolute value without a temporary of the matrix's size."""
     return max(float(M.max()), -float(M.min()))
-
-
-def _may_overflow(A: FloatArray, B: FloatArray, depth: int) -> bool:
-    """Tell whether sums of up to ``2^depth`` blocks, or of their products, may exceed the largest float."""
-    a, b = _largest(A), _largest(B)
-    return not math.isfinite(12.0**depth * A.shape[1] * (a * b)) or not math.isfinite(2.0**depth * max(a, b))

@@ -63,6 +63,8 @@ class TrainingRun(ABC, Generic[TrialT, SavedT, NetworkT]):
 
     Attributes
     ----------
+    told : ndarray (n, d)
+        The data points that a message speaks of: ``X``, unless that is made from them.
     residual : ndarray (n,)
         ``f - y`` now.
     residual_norms : list of float
@@ -72,7 +74,7 @@ class TrainingRun(ABC, Generic[TrialT, SavedT, NetworkT]):
     """
 
     def __init__(self, X: FloatArray, y: ArrayLike, *, solver: Solver, step: Step, accuracy: float) -> None:
-        self.X = X
+        self.X = self.told = X
         self.y = check_labels(y, len(X))
         if solver not in ("cholesky", "sketch"):
             raise InputError(f"solver is {solver!r}; pass 'cholesky' or 'sketch'")
@@ -116,12 +118,12 @@ class TrainingRun(ABC, Generic[TrialT, SavedT, NetworkT]):
                 self._check_every_point_fires()
                 g = self._solve()
             self._take(self._try(g))
-        self.residual_norms.append(float(np.linalg.norm(self.residual)))
+        self.residual_norms.append(self._known_norm(self.residual))
         if not self.safeguarded:
             check_residual(self.residual_norms, self.y)
         elif move == "stall" or crept(self.residual_norms):
             condition = float(np.linalg.cond(self._gram()))
-            self.stopped = stall_message(self.X, self.y, self.residual_norms, condition, move)
+            self.stopped = stall_message(self.told, self.y, self.residual_norms, condition, move)
         self.counts.append(self._phases | self._state_counts())
 
     def trace(self, tolerance: float) -> Trace[NetworkT]:
@@ -191,6 +193,14 @@ class TrainingRun(ABC, Generic[TrialT, SavedT, NetworkT]):
         """Add to the work of this iteration."""
         for phase, work in phases.items():
             self._phases[phase] = self._phases.get(phase, 0) + work
+
+    def _known_norm(self, residual: FloatArray) -> float:
+        """Compute a norm, but none smaller than rounding lets us know; a recurrence may well arrive at 0."""
+        return max(float(np.linalg.norm(residual)), min(self._rounding(), self.residual_norms[-1]))
+
+    def _rounding(self) -> float:
+        """Return the size below which a residual is no more than rounding; 0 where it was computed afresh."""
+        return 0.0
 
     def _start(self) -> None:
         """Note the first residual."""

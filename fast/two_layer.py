@@ -393,6 +393,14 @@ class Coefficients:
         # Each pair occurs once, so plain indexed subtraction loses nothing.
         self._values[self._row[jacobian_neurons][column], data_index] -= g[data_index]
 
+    def after(self, neurons: IntArray, column: IntArray, data_index: IntArray, g: FloatArray) -> FloatArray:
+        """Return the rows (u, n) that `subtract` would leave for the same arguments."""
+        row = self._row[neurons]
+        rows = np.zeros((len(neurons), self._values.shape[1]))
+        rows[row >= 0] = self._values[row[row >= 0]]
+        rows[column, data_index] -= g[data_index]
+        return rows
+
     def copy(self) -> Coefficients:
         """Copy the table."""
         twin = Coefficients(0, self._values.shape[1])

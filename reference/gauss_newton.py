@@ -25,7 +25,6 @@ safeguarded iteration pays for the pattern and the step once a trial, for ``G`` 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -35,7 +34,7 @@ from reference.jacobian import jacobian
 from reference.notation import (
     FloatArray,
     InputError,
-    SingularGramError,
+    IntArray,
     breakdown_explained,
     check_data,
     check_every_point_fires,
@@ -46,17 +45,8 @@ from reference.notation import (
     unfinished,
 )
 from reference.regression import solve_exact
-from reference.safeguard import (
-    DAMPING,
-    LOOK_AHEAD,
-    Move,
-    Step,
-    allowance_after,
-    crept,
-    length,
-    next_move,
-    stall_message,
-)
+from reference.safeguard import Step
+from reference.safeguarded_run import Model, take_safeguarded_steps
 from reference.trace import Trace
 from reference.two_layer import TwoLayerNetwork, activation_pattern
 
@@ -128,7 +118,10 @@ def train(
     stalled at iteration 2 with residual 1
     """
     if step == "safeguarded":
-        return take_safeguarded_steps(network, X, y, iterations=iterations, tolerance=tolerance)
+        X = check_points(check_data(X), network.dim)
+        y = check_labels(y, len(X))
+        check_run(iterations, tolerance)
+        return take_safeguarded_steps(network, two_layers(network, X), y, iterations=iterations, tolerance=tolerance)
     if step != "full":
         raise InputError(f"step is {step!r}; pass 'full' or 'safeguarded'")
     return take_steps(
@@ -192,155 +185,23 @@ def take_steps(
     return Trace(network, np.array(residual_norms), residual + y, converged, counts)
 
 
-@dataclass(frozen=True, eq=False)
-class Point:
-    """Weights that a safeguarded run has reached, on trial or for good.
+def two_layers(like: TwoLayerNetwork, X: FloatArray) -> Model[TwoLayerNetwork]:
+    """Say what the safeguarded loop has to know of two-layer networks of one size on data points (n, d)."""
+    n, size = len(X), like.weights.size
 
-    Parameters
-    ----------
-    network : TwoLayerNetwork
-        The weights.
-    residual : ndarray (n,)
-        ``f - y``.
-    norm : float
-        ``||f - y||``; infinite when no neuron fires on some data point, which bars the weights from being kept.
-    """
+    def fired(network: TwoLayerNetwork) -> IntArray:
+        count: IntArray = np.count_nonzero(activation_pattern(network, X), axis=1)
+        return count
 
-    network: TwoLayerNetwork
-    residual: FloatArray
-    norm: float
+    def move(network: TwoLayerNetwork, g: FloatArray) -> TwoLayerNetwork:
+        step = (jacobian(network, X).T @ g).reshape(network.weights.shape)
+        return TwoLayerNetwork(network.weights - step, network.signs, network.shift)
 
-
-def take_safeguarded_steps(
-    network: TwoLayerNetwork, X: ArrayLike, y: ArrayLike, *, iterations: int, tolerance: float
-) -> Trace[TwoLayerNetwork]:
-    """Repeat the safeguarded step; see `reference.safeguard`.
-
-    Parameters
-    ----------
-    network, X, y, iterations, tolerance
-        As for `train`.
-
-    Returns
-    -------
-    Trace
-        As for `train`.
-
-    Raises
-    ------
-    InputError, NothingFiresError
-        As for `train`.
-    """
-    X = check_points(check_data(X), network.dim)
-    y = check_labels(y, len(X))
-    check_run(iterations, tolerance)
-
-    residual = network.predict(X) - y
-    here = Point(network, residual, float(np.linalg.norm(residual)))
-    residual_norms = [here.norm]
-    check_residual(residual_norms, y)
-    counts: list[dict[str, int]] = []
-    allowance, stopped = LOOK_AHEAD, ""
-    while unfinished(residual_norms, iterations, tolerance) and not stopped:
-        check_every_point_fires(activation_pattern(here.network, X).sum(axis=1))
-        search = Search(here, X, y)
-        move = search.run(allowance)
-        if move == "accept":
-            here = search.newest
-        residual_norms.append(here.norm)
-        counts.append(search.counts())
-        allowance = allowance_after(allowance, search.ahead, search.shortened)
-        if move == "stall" or crept(residual_norms):
-            condition = float(np.linalg.cond(gram(here.network, X)))
-            stopped = stall_message(X, y, residual_norms, condition, move)
-    converged = residual_norms[-1] <= tolerance * residual_norms[0]
-    stopped = "" if converged else stopped
-    return Trace(here.network, np.array(residual_norms), here.residual + y, converged, counts, stopped=stopped)
-
-
-class Search:
-    """One safeguarded iteration: trials from ``start`` until one is kept or none is left.
-
-    Parameters
-    ----------
-    start : Point
-        The accepted weights.
-    X : ndarray (n, d)
-        Data points.
-    y : ndarray (n,)
-        Labels.
-
-    Attributes
-    ----------
-    newest : Point
-        The newest trial.
-    ahead : list of float
-        Residual norms after 1, 2, ... full steps.
-    shortened : list of float
-        Residual norms after steps of length 1/2, 1/4, ... from ``start``.
-    solves : int
-        Systems solved, those found singular included.
-    """
-
-    def __init__(self, start: Point, X: FloatArray, y: FloatArray) -> None:
-        self.start, self.X, self.y = start, X, y
-        self.newest = start
-        self.ahead: list[float] = []
-        self.shortened: list[float] = []
-        self.solves = 0
-
-    def run(self, allowance: int) -> Move:
-        """Make trials until `next_move` says to keep the newest or to give up.
-
-        Parameters
-        ----------
-        allowance : int
-            How many full steps may follow the first.
-
-        Returns
-        -------
-        {"accept", "stall"}
-        """
-        first = self.direction(self.start)
-        self.newest = self.moved(self.start, first, 1.0)
-        self.ahead.append(self.newest.norm)
-        while True:
-            move = next_move(self.start.norm, self.ahead, self.shortened, allowance)
-            if move == "advance":
-                self.newest = self.moved(self.newest, self.direction(self.newest), 1.0)
-                self.ahead.append(self.newest.norm)
-            elif move == "shorten":
-                self.newest = self.moved(self.start, first, length(self.shortened))
-                self.shortened.append(self.newest.norm)
-            else:
-                return move
-
-    def direction(self, point: Point) -> FloatArray:
-        """Solve ``G g = f - y``, or ``(G + DAMPING trace(G) I) g = f - y`` where ``G`` is singular; returns (n,)."""
-        G = gram(point.network, self.X)
-        self.solves += 1
-        try:
-            return solve_exact(G, point.residual)
-        except SingularGramError:
-            self.solves += 1
-            return solve_exact(G + DAMPING * np.trace(G) * np.eye(len(G)), point.residual)
-
-    def moved(self, point: Point, g: FloatArray, step_length: float) -> Point:
-        """Make the step ``W - s J^T g`` from a point and look at where it leads."""
-        network = point.network
-        step = (jacobian(network, self.X).T @ g).reshape(network.weights.shape)
-        network = TwoLayerNetwork(network.weights - step_length * step, network.signs, network.shift)
-        residual = network.predict(self.X) - self.y
-        every_point_fires = activation_pattern(network, self.X).any(axis=1).all()
-        return Point(network, residual, float(np.linalg.norm(residual)) if every_point_fires else np.inf)
-
-    def counts(self) -> dict[str, int]:
-        """Count the multiply-adds of all trials."""
-        n, (m, d) = len(self.X), self.start.network.weights.shape
-        trials, full_steps = len(self.ahead) + len(self.shortened), len(self.ahead)
-        return {
-            "pattern": trials * n * m * d,
-            "gram": full_steps * n * n * m * d,
-            "solve": self.solves * n**3,
-            "step": trials * n * m * d,
-        }
+    return Model(
+        X,
+        check=lambda network: check_every_point_fires(fired(network)),
+        alive=lambda network: bool(fired(network).all()),
+        gram=lambda network: gram(network, X),
+        move=move,
+        work={"pattern": n * size, "gram": n * n * size, "step": n * size},
+    )

@@ -18,13 +18,15 @@ for each trained layer's step.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from reference.multi_layer import MultiLayerNetwork, backward, check_layers, forward, gram_from
+from reference.multi_layer import MultiLayerNetwork, Signals, backward, check_layers, forward, gram, gram_from
 from reference.notation import (
+    FloatArray,
+    InputError,
     breakdown_explained,
     check_data,
     check_labels,
@@ -34,6 +36,8 @@ from reference.notation import (
     unfinished,
 )
 from reference.regression import solve_exact
+from reference.safeguard import Step
+from reference.safeguarded_run import Model, take_safeguarded_steps
 from reference.signals import singular_explained
 from reference.trace import Trace
 
@@ -46,6 +50,7 @@ def train(
     trained_layers: Collection[int],
     iterations: int,
     tolerance: float = 0.0,
+    step: Step = "full",
 ) -> Trace[MultiLayerNetwork]:
     """Train some layers by Gauss-Newton ([B]): solve ``G g = f - y``, step ``W_l <- W_l - P_l^T diag(g) H_(l-1)``.
 
@@ -63,11 +68,14 @@ def train(
         At most this many steps.
     tolerance : float
         Stop as soon as the residual is at most this multiple of the initial one; 0 takes all steps.
+    step : {"full", "safeguarded"}
+        The paper's step, or one that never raises the residual; see `reference.gauss_newton.train`.
 
     Returns
     -------
     Trace
-        ``counts`` has the multiply-adds of the phases ``forward``, ``backward``, ``gram``, ``solve`` and ``step``.
+        ``counts`` has the multiply-adds of the phases ``forward``, ``backward``, ``gram``, ``solve`` and ``step``; of a
+        safeguarded run ``pattern`` in place of the first, ``gram`` with the signals both ways, ``solve`` and ``step``.
 
     Raises
     ------
@@ -76,9 +84,9 @@ def train(
     DeadSignalError
         Some layer is silent on some data point.
     SingularGramError
-        ``G`` is singular to working precision.
+        ``G`` is singular to working precision. Not in a safeguarded run, which damps it.
     DivergenceError
-        The residual grew out of bounds, or had grown when one of the two above occurred.
+        The residual grew out of bounds, or had grown when one of the two above occurred. Not in a safeguarded run.
 
     Examples
     --------
@@ -92,6 +100,11 @@ def train(
     X = check_points(check_data(X), network.dim)
     y = check_labels(y, len(X))
     check_run(iterations, tolerance)
+    if step == "safeguarded":
+        model = several_layers(network, X, layers)
+        return take_safeguarded_steps(network, model, y, iterations=iterations, tolerance=tolerance)
+    if step != "full":
+        raise InputError(f"step is {step!r}; pass 'full' or 'safeguarded'")
     n, sizes = len(X), [W.size for W in network.weights]
 
     signals = forward(network, X)
@@ -105,10 +118,7 @@ def train(
             P = backward(network, signals)
             with singular_explained(signals.fired(), network):
                 g = solve_exact(gram_from(P, signals.hidden, layers), residual)
-        weights = list(network.weights)
-        for layer in layers:
-            weights[layer - 1] = weights[layer - 1] - (P[layer - 1] * g[:, np.newaxis]).T @ signals.hidden[layer - 1]
-        network = MultiLayerNetwork(tuple(weights), network.signs, network.shift, network.normalized)
+        network = moved(network, P, signals, layers, g)
         signals = forward(network, X)
         residual = signals.hidden[-1] @ network.signs - y
         residual_norms.append(float(np.linalg.norm(residual)))
@@ -124,3 +134,54 @@ def train(
         )
     converged = residual_norms[-1] <= tolerance * residual_norms[0]
     return Trace(network, np.array(residual_norms), residual + y, converged, counts)
+
+
+def moved(
+    network: MultiLayerNetwork, P: Sequence[FloatArray], signals: Signals, layers: Sequence[int], g: FloatArray
+) -> MultiLayerNetwork:
+    """Make the step ``W_l <- W_l - P_l^T diag(g) H_(l-1)`` of the trained layers.
+
+    Parameters
+    ----------
+    network : MultiLayerNetwork
+        Not modified.
+    P : sequence of L ndarray (n, m)
+        From `reference.multi_layer.backward`.
+    signals : Signals
+        From `reference.multi_layer.forward`.
+    layers : sequence of int
+        The trained ones.
+    g : ndarray (n,)
+        Step.
+
+    Returns
+    -------
+    MultiLayerNetwork
+    """
+    weights = list(network.weights)
+    for layer in layers:
+        weights[layer - 1] = weights[layer - 1] - (P[layer - 1] * g[:, np.newaxis]).T @ signals.hidden[layer - 1]
+    return MultiLayerNetwork(tuple(weights), network.signs, network.shift, network.normalized)
+
+
+def several_layers(like: MultiLayerNetwork, X: FloatArray, layers: Sequence[int]) -> Model[MultiLayerNetwork]:
+    """Say what the safeguarded loop has to know of deep networks of one size on data points (n, d)."""
+    n, sizes = len(X), [W.size for W in like.weights]
+
+    def move(network: MultiLayerNetwork, g: FloatArray) -> MultiLayerNetwork:
+        signals = forward(network, X)
+        return moved(network, backward(network, signals), signals, layers, g)
+
+    both_ways = n * (sum(sizes) + sum(sizes[1:]))
+    return Model(
+        X,
+        check=lambda network: forward(network, X).check(network),
+        alive=lambda network: all(count.all() for count in forward(network, X).fired()),
+        gram=lambda network: gram(network, X, layers),
+        move=move,
+        work={
+            "pattern": n * sum(sizes),
+            "gram": both_ways + n * n * sum(sum(like.weights[layer - 1].shape) for layer in layers),
+            "step": both_ways + n * sum(sizes[layer - 1] for layer in layers),
+        },
+    )

@@ -123,7 +123,7 @@ def test_contract_names() -> None:
     assert arguments(deep.MultiLayerNetwork) == ["weights", "signs", "shift", "normalized"]
     assert arguments(deep.initialize) == ["width", "dim", "depth", "shift", "rng", "normalized"]
     trained = ["network", "X", "y", "trained_layers", "iterations", "tolerance"]
-    assert arguments(reference.multi_layer_gauss_newton.train) == trained
+    assert arguments(reference.multi_layer_gauss_newton.train) == [*trained, "step"]
     assert arguments(fast.multi_layer_gauss_newton.train)[:8] == [*trained, "solver", "rng"]
     fields = {"stopped", "network", "residual_norms", "predictions", "converged", "counts"}
     assert fields <= set(reference.trace.Trace.__dataclass_fields__)

@@ -25,6 +25,7 @@ import fast.lazy_width
 import fast.low_rank
 import fast.multi_layer_baselines
 import fast.multi_layer_gauss_newton
+import fast.rectangular_product
 import fast.regression
 import fast.shifted_ntk
 import fast.sketch
@@ -157,6 +158,8 @@ class CodeUnderTest:
         See `fast.low_rank.LowRankWeights`.
     sketch, sketch_jacobian, sketch_tensors, solve_sketched : callable
         See `fast.sketch` and `fast.regression`.
+    rectangular_product, rectangular_multiplications, rectangular_error_bound : callable
+        See `fast.rectangular_product`.
     """
 
     initialize: Callable[..., Any] = reference.two_layer.initialize
@@ -183,3 +186,6 @@ class CodeUnderTest:
     sketch_jacobian: Callable[..., Any] = fast.sketch.sketch_jacobian
     sketch_tensors: Callable[..., Any] = fast.sketch.sketch_tensors
     solve_sketched: Callable[..., Any] = fast.regression.solve_sketched
+    rectangular_product: Callable[..., Any] = fast.rectangular_product.multiply
+    rectangular_multiplications: Callable[..., Any] = fast.rectangular_product.multiplications
+    rectangular_error_bound: Callable[..., Any] = fast.rectangular_product.error_bound

@@ -429,3 +429,57 @@ def test_a_singular_system_is_damped_as_in_the_reference(search: Search) -> None
     trace = train(network, problem.X, problem.y, search=search, **options)
     np.testing.assert_allclose(trace.predictions, expected.predictions, atol=1e-6)
     assert trace.residual_norms[1] < trace.residual_norms[0]
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("step", ["full", "safeguarded"])
+def test_no_residual_is_reported_below_what_rounding_lets_us_know(search: Search, step: str) -> None:
+    """The recurrence of the event path comes down to 0 exactly; the network does not."""
+    network, X, y = trainable()
+    for labels in (y, 0 * y):
+        trace = train(network, X, labels, iterations=30, tolerance=1e-25, search=search, step=step)  # type: ignore[arg-type]
+        assert not trace.converged
+        scale = np.linalg.norm(labels) + np.linalg.norm(network.predict(X))
+        assert trace.residual_norms[-1] >= 2.0**-54 * scale
+        if step == "safeguarded":
+            assert "what is left is rounding error" in trace.stopped
+            assert (np.diff(trace.residual_norms) <= 0).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_safeguarded_trees_report_what_they_judged(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    X, y = unit_rows(8, 6, rng), rng.standard_normal(8)
+    trace = train(
+        initialize(300, 6, shift=1.0, rng=rng), X, y, iterations=12, search="tree", step="safeguarded"
+    )
+    assert (np.diff(trace.residual_norms) <= 0).all()
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("seed", [0, 3])
+def test_residuals_stay_true_where_steps_are_huge_and_cancel(search: Search, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    X = np.column_stack([np.ones(21), rng.standard_normal(21) * 10 ** rng.uniform(-3, -1)])
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    y = rng.standard_normal(21)
+    network = initialize(1000, 2, shift=0.5, rng=rng)
+    trace = train(network, X, y, iterations=12, search=search, step="safeguarded")
+    assert abs(trace.network.moved_weights()).max() > 1e3
+    recomputed = np.linalg.norm(trace.network.to_dense().predict(X) - y)
+    assert recomputed == pytest.approx(trace.residual_norms[-1], rel=1e-9)
+
+
+def test_the_event_path_needs_little_memory_beside_a_million_neurons() -> None:
+    rng = np.random.default_rng(0)
+    problem = make("random", 64, 32, rng)
+    width = 2**20
+    network = initialize(width, 32, shift=shift_for(width, 0.24), rng=rng)
+    tracemalloc.start()
+    try:
+        trace = train(network, problem.X, problem.y, iterations=6)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert trace.residual_norms[-1] < 1e-10 * trace.residual_norms[0]
+    assert peak < 400 * 2**20

@@ -323,3 +323,42 @@ def test_the_queue_sets_aside_lists_of_lists() -> None:
     assert compared[0] == 100_001
     assert 10 * compared[1] < compared[0] * 2
     assert 2 * compared[3] < compared[1]
+
+
+def test_a_row_that_a_check_clears_has_lost_what_it_has_moved() -> None:
+    """Steps back and forth spend the drift while the coefficients stay small, so checks clear the row."""
+    X = np.array([[1.0, 0.0], [0.8, 0.6]])
+    network = TwoLayerNetwork([[2.0, (1 - 0.501 - 1.6) / 0.6]], [1.0], 1.0)
+    watched = Unlimited(network, X, X @ X.T, 0.5, scale=10.0)
+    for step in (-0.3, 0.3, -0.35, -0.3):
+        watched.take(watched.try_step(np.array([step, 0.0])))
+    assert watched.active_pairs == 2
+
+
+def test_lost_digits_add_up_over_the_steps() -> None:
+    rng = np.random.default_rng(0)
+    X = unit_rows(4, 4, rng)
+    network = initialize(200, 4, shift=0.5, rng=rng)
+    watched = Unlimited(network, X, X @ X.T, 10.0)
+    g = np.ones(4)
+    one = watched.try_step(g).rounding
+    watched.take(watched.try_step(g))
+    watched.take(watched.try_step(-g))
+    assert watched.rounding > 1.9 * one
+    watched.rounding = 1e-10 * watched.scale
+    with pytest.raises(WholeArraysError):
+        watched.try_step(g)
+
+
+def test_compacting_forgets_lists_of_entries_that_have_new_numbers() -> None:
+    rng = np.random.default_rng(1)
+    X = unit_rows(6, 3, rng)
+    watched = watch(initialize(400, 3, shift=0.8, rng=rng), X, 0.05)
+    watched.take(watched.try_step(0.3 * rng.standard_normal(6)))
+    assert watched.pair_queue._lists
+    watched._compact()
+    assert_announced(watched)
+    for _ in range(6):
+        watched.take(watched.try_step(rng.standard_normal(6)))
+        assert_announced(watched)
+    assert watched.predictions == pytest.approx(watched.trained_network().predict(X), abs=1e-10)

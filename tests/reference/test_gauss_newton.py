@@ -326,7 +326,7 @@ def test_a_stalled_run_is_left_at_the_last_weights_kept() -> None:
 
 def test_a_run_that_reaches_its_tolerance_has_not_stalled(monkeypatch: pytest.MonkeyPatch) -> None:
     network, X, y = wide()
-    monkeypatch.setattr("reference.gauss_newton.crept", lambda residual_norms: True)
+    monkeypatch.setattr("reference.safeguarded_run.crept", lambda residual_norms: True)
     trace = train(network, X, y, iterations=5, tolerance=0.5, step="safeguarded")
     assert (trace.converged, len(trace.counts), trace.stopped) == (True, 1, "")
 

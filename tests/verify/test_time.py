@@ -97,6 +97,8 @@ def spread(law: Law) -> Law:
         ({"events_start": 0.8}, "events_start", "fails"),
         ({"events": spread(lambda alpha, exponent, seed: 4.0)}, "events_start", "undecided"),
         ({"late": 8.0}, "late", "fails"),
+        ({"events": lambda alpha, exponent, seed: 3.0 if exponent == 16 else 100.0}, "events_many", "fails"),
+        ({"events": spread(lambda alpha, exponent, seed: 4.0)}, "events_many", "undecided"),
     ],
 )
 def test_verdicts_follow_the_paired_ratios(changes: dict[str, Any], claim: str, verdict: str) -> None:
@@ -104,7 +106,7 @@ def test_verdicts_follow_the_paired_ratios(changes: dict[str, Any], claim: str, 
 
 
 def test_a_slow_event_path_elsewhere_is_not_claimed_about() -> None:
-    slow = simulated(events=lambda alpha, exponent, seed: 100.0 if (alpha, exponent) == (0.24, 18) else 0.1)
+    slow = simulated(events=lambda alpha, exponent, seed: 100.0 if alpha == 0.24 and exponent in (16, 18) else 0.1)
     assert set(verdicts(slow).values()) == {"holds"}
     assert "at alpha=0.5 it is 0.1." in time.decide(slow)[6].reason
 
@@ -112,12 +114,16 @@ def test_a_slow_event_path_elsewhere_is_not_claimed_about() -> None:
 def test_the_thorough_run_asks_more_and_where_the_project_asks() -> None:
     findings = time.decide(simulated(thorough=True))
     assert {finding.verdict for finding in findings} == {"holds"}
-    assert [finding.margin.split()[1] for finding in findings[6:]] == ["20", "6", "5", "50"]
+    assert [finding.margin.split()[1] for finding in findings[6:]] == ["20", "6", "5", "15", "50"]
+    many = findings.pop(9)
+    assert "n=256, d=128, m=2^18" in many.domain
     assert all("n=64, d=32, m=2^20" in finding.domain for finding in findings[6:])
     between = simulated(events=lambda alpha, exponent, seed: 15.0, events_start=0.4, late=30.0, thorough=True)
     found = verdicts(between)
     assert [found[name] for name in ("events_dense", "events_start", "late")] == ["fails"] * 3
-    elsewhere = simulated(events=lambda alpha, exponent, seed: 100.0 if exponent == 20 else 1.0, thorough=True)
+    elsewhere = simulated(
+        events=lambda alpha, exponent, seed: 100.0 if exponent in (18, 20) else 1.0, thorough=True
+    )
     assert verdicts(elsewhere)["events_dense"] == "holds"
 
 

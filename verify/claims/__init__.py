@@ -13,6 +13,7 @@ from verify.claims import (
     ntk,
     phase_diagram,
     query_time,
+    rectangular_product,
     regression,
     search,
     sparsity,
@@ -39,5 +40,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     query_time.EXPERIMENT,
     time.EXPERIMENT,
     total_time.EXPERIMENT,
+    rectangular_product.EXPERIMENT,
 )
 """All experiments, in the order of the report."""
