@@ -661,6 +661,15 @@ def test_the_result_does_not_depend_on_the_callers_data_any_more(layers: tuple[i
     assert trace.network.predict(copies[0]).tolist() == before.tolist()
 
 
+def test_a_run_keeps_its_own_data() -> None:
+    network, X, y = trainable(2, m=300, alpha=0.0)
+    run = MultiLayerRun(network, X, y, trained_layers=(1, 2))
+    kept = X.copy()
+    X[:] = 0
+    np.testing.assert_array_equal(run.told, kept)
+    np.testing.assert_array_equal(run.inputs.toarray(), kept)
+
+
 def test_a_run_can_be_looked_at_and_go_on() -> None:
     network, X, y = trainable(2, m=300, alpha=0.1)
     whole = train(network, X, y, trained_layers=(1, 2), iterations=4, rank_budget=6)

@@ -171,6 +171,7 @@ def test_known_recommendations_stay() -> None:
     assert (wide_enough(0.0, 3), wide_enough(0.0, 3, normalized=True)) == (16, 16)
     assert (wide_enough(0.24, 2), wide_enough(0.24, 2, normalized=True)) == (4096, 64)
     assert (wide_enough(1.0, 2), wide_enough(30.0, 9), wide_enough(30.0, 9, normalized=True)) == (None, None, None)
+    assert not healthy(WIDEST, 0.8, 12)  # fluctuations so large that the weakest signal underflows
     assert (low_enough(2, 2), low_enough(2**13, 2), low_enough(2**13, 2, normalized=True)) == (0.0, 0.29, 0.58)
 
 
