@@ -129,6 +129,34 @@ def test_counts_follow_the_arrays_that_were_processed() -> None:
     assert weights.block.shape == (rows, columns)
 
 
+@pytest.mark.parametrize("folded", [False, True])
+def test_questions_see_what_was_added_and_count_it(folded: bool) -> None:
+    """Each kind of question on its own: nothing but what was added, which lies where the questions look."""
+    rng = np.random.default_rng(0)
+    m, n, k = 300, 4, 6
+    H, P, left, right = (thin(rows, m, rng, 0.05) for rows in (n, n, k, k))
+    weights = LowRankWeights(np.zeros((m, m), order="F"))
+    weights.add(left, right)
+    if folded:
+        weights.fold()
+    W = left.toarray().T @ right.toarray()
+    row_of = np.repeat(np.arange(n), np.diff(H.indptr))
+
+    def shared(one: sparse.csr_array, other: sparse.csr_array) -> int:
+        return int(((one.toarray() != 0).sum(0) * (other.toarray() != 0).sum(0)).sum())
+
+    rows, columns = np.unique(left.indices), np.unique(right.indices)
+    forward = np.isin(H.indices, columns).sum() * len(rows) if folded else shared(H, right) + n * left.nnz
+    back = np.isin(P.indices, rows).sum() * len(columns) if folded else shared(P, left) + n * right.nnz
+    close(weights.multiply(H), H.toarray() @ W.T)
+    assert weights.work["factors"] == forward
+    close(weights.multiply_at(P, H), (P.toarray() @ W)[row_of, H.indices])
+    assert weights.work["factors"] == forward + back
+    assert np.abs((P.toarray() @ W)[row_of, H.indices]).max() > 1e-3
+    some = np.arange(0, m, 2)
+    close(weights.columns_at(some), W[:, some])
+
+
 def test_vectors_with_many_entries_go_through_blas(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     W = np.asfortranarray(rng.standard_normal((50, 50)))
