@@ -301,6 +301,23 @@ class ImplicitMultiLayerNetwork:
         return MultiLayerNetwork(weights, self.initial.signs, self.initial.shift, self.initial.normalized)
 
 
+def check_network(network: object) -> None:
+    """Check that a network is a deep one.
+
+    Parameters
+    ----------
+    network : MultiLayerNetwork or ImplicitMultiLayerNetwork
+        Where to start.
+
+    Raises
+    ------
+    InputError
+        Neither.
+    """
+    if not isinstance(network, (MultiLayerNetwork, ImplicitMultiLayerNetwork)):
+        raise InputError(f"network is a {type(network).__name__}; pass a MultiLayerNetwork or a trained one")
+
+
 def start_layers(
     network: MultiLayerNetwork | ImplicitMultiLayerNetwork, lowest: int, *, budget: int | None
 ) -> tuple[MultiLayerNetwork, list[LowRankWeights]]:
@@ -326,12 +343,11 @@ def start_layers(
     InputError
         Neither kind of network, or a budget below 1.
     """
+    check_network(network)
     if isinstance(network, ImplicitMultiLayerNetwork):
         initial, layers = network.initial, [layer.restarted() for layer in network.layers]
-    elif isinstance(network, MultiLayerNetwork):
-        initial, layers = network, [LowRankWeights(W) for W in network.weights]
     else:
-        raise InputError(f"network is a {type(network).__name__}; pass a MultiLayerNetwork or a trained one")
+        initial, layers = network, [LowRankWeights(W) for W in network.weights]
     for layer, weights in enumerate(layers, start=1):
         weights.set_budget(budget)
         if layer > lowest:

@@ -35,6 +35,7 @@ from reference.notation import (
     check_run,
     unfinished,
 )
+from reference.signals import singular_explained
 from reference.trace import Trace
 
 SCATTER_AT = 20
@@ -128,7 +129,8 @@ class MultiLayerDenseRun:
             P = backward(self.layers, self.initial, self.signals, self.lowest)
             read = sum(layer.work["read"] for layer in self.layers) - before
             jacobian = TensorJacobian([(P[layer], self.signals.hidden[layer - 1]) for layer in self.trained])
-            g = solve_cholesky(jacobian.gram, self.residual)
+            with singular_explained(self.signals.fired(), self.initial):
+                g = solve_cholesky(jacobian.gram, self.residual)
         counts = {"backward": read, "gram": jacobian.gram_work, "solve": len(g) ** 3 // 3}
         counts["step"] = sum(
             self._move(layer, g, *pair) for layer, pair in zip(self.trained, jacobian.factors, strict=True)

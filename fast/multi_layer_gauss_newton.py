@@ -45,6 +45,7 @@ from fast.multi_layer import (
     SparseSignals,
     TensorJacobian,
     backward,
+    check_network,
     fire,
     forward,
     row_lengths,
@@ -56,7 +57,15 @@ from fast.sketch import default_size
 from fast.training_run import Counts, Solver, TrainingRun
 from fast.two_layer import ImplicitNetwork
 from reference.multi_layer import MultiLayerNetwork, check_layers
-from reference.notation import FloatArray, as_float_array, check_data, check_generator, check_points, check_run
+from reference.notation import (
+    FloatArray,
+    IntArray,
+    as_float_array,
+    check_data,
+    check_generator,
+    check_points,
+    check_run,
+)
 from reference.safeguard import Step
 from reference.signals import check_signals, singular_explained
 from reference.sketch import draw_tensor_sketch
@@ -112,7 +121,8 @@ def train(
         ``counts`` has the multiply-adds of each phase: ``forward`` and ``backward`` (with ``W(0)``), ``factors`` (with
         what training added), ``fold``, ``gram``, ``sketch``, ``solve``, ``step``; ``fire`` (scores compared); and
         ``active_pairs`` (fired pairs) and ``rank`` (factors kept), both over all layers. ``preparation_counts`` has
-        ``forward``, and ``relaid`` (entries copied).
+        ``forward``, and ``relaid`` (entries copied). The last layer alone has those two and, of that layer, the phases
+        of `fast.gauss_newton.train`.
 
     Raises
     ------
@@ -134,12 +144,14 @@ def train(
     (True, True)
     """
     check_run(iterations, tolerance)
+    check_network(network)
     # A normalized last layer is not linear in its weights, even while nobody starts or stops to fire.
     if check_layers(trained_layers, network.depth) == (network.depth,) and not network.normalized:
         last = LastLayer(network, X, rank_budget=rank_budget)
-        run = last.run(y, solver=solver, rng=rng, step=step, accuracy=accuracy)
-        trace = run.run(iterations, tolerance)
-        return replace(trace, network=last.trained(trace.network))  # type: ignore[arg-type, return-value]
+        if len(last.columns):
+            run = last.run(y, solver=solver, rng=rng, step=step, accuracy=accuracy)
+            trace = run.run(iterations, tolerance)
+            return replace(trace, network=last.trained(trace.network))  # type: ignore[arg-type, return-value]
     deep = MultiLayerRun(
         network,
         X,
@@ -201,6 +213,7 @@ class MultiLayerRun(TrainingRun[State, State, ImplicitMultiLayerNetwork]):
         rank_budget: int | None = None,
         accuracy: float = ACCURACY,
     ) -> None:
+        check_network(network)
         self.trained = check_layers(trained_layers, network.depth)
         self.lowest = self.trained[0]
         points = check_points(check_data(X), network.dim).copy()
@@ -324,7 +337,8 @@ class MultiLayerRun(TrainingRun[State, State, ImplicitMultiLayerNetwork]):
 class LastLayer:
     """The last layer alone, as a two-layer network on what reaches it.
 
-    Only the columns of ``W_L`` at neurons below that fire on some point are written out.
+    Only the columns of ``W_L`` at neurons below that fire on some point are written out. Where there are none, there
+    is no two-layer network.
 
     Parameters
     ----------
@@ -349,8 +363,9 @@ class LastLayer:
         self.hidden = self.below.hidden[-1]
         self.columns = np.unique(self.hidden.indices).astype(np.intp)
         self.factor = self.initial.scale * np.sqrt(network.width)
-        weights = self.layers[-1].columns_at(self.columns)
-        self.two_layer = TwoLayerNetwork(weights, self.initial.signs, self.factor * self.initial.shift)
+        if len(self.columns):
+            weights = self.layers[-1].columns_at(self.columns)
+            self.two_layer = TwoLayerNetwork(weights, self.initial.signs, self.factor * self.initial.shift)
         self.inputs: FloatArray = self.factor * self.hidden[:, self.columns].toarray()
 
     def run(
@@ -366,18 +381,10 @@ class LastLayer:
         Returns
         -------
         EventRun
-
-        Raises
-        ------
-        DeadSignalError
-            Some layer is silent on some data point.
         """
-        if not len(self.columns):
-            self.below.check(self.initial)
         run = InputsOfALayer(self.two_layer, self.inputs, y, solver=solver, rng=rng, step=step, accuracy=accuracy)
-        run.told = self.points
-        lengths = [row_lengths(h) for h in self.below.hidden]
-        check_signals([*self.below.fired(), run.fired.per_point()], lengths, self.initial)
+        run.told, run.below, run.deep = self.points, self.below, self.initial
+        run.preparation_counts["relaid"] = sum(layer.initial.size for layer in self.layers if layer.relaid)
         run.preparation_counts["forward"] = sum(layer.work["read"] for layer in self.layers)
         return run
 
@@ -396,8 +403,30 @@ class LastLayer:
 
 
 class InputsOfALayer(EventRun):
-    """A two-layer run on inputs of any length, as they reach a layer."""
+    """A two-layer run on inputs of any length, as they reach a layer, which fails in the words of a deep run.
+
+    Attributes
+    ----------
+    below : SparseSignals
+        Of the layers below; set by `LastLayer.run`.
+    deep : MultiLayerNetwork
+        The whole network; likewise.
+    """
+
+    below: SparseSignals
+    deep: MultiLayerNetwork
 
     @staticmethod
     def _check_points(X: ArrayLike) -> FloatArray:
         return as_float_array("the input of the last layer", X, 2)
+
+    def _fired(self) -> list[IntArray]:
+        """Count the neurons of each layer that fire on each point."""
+        return [*self.below.fired(), self._fired_per_point()]
+
+    def _check_every_point_fires(self) -> None:
+        check_signals(self._fired(), [row_lengths(h) for h in self.below.hidden], self.deep)
+
+    def _solve(self) -> FloatArray:
+        with singular_explained(self._fired(), self.deep):
+            return super()._solve()

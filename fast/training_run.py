@@ -143,7 +143,10 @@ class TrainingRun(ABC, Generic[TrialT, SavedT, NetworkT]):
         """Try, look ahead, shorten: whatever `reference.safeguard.next_move` says, until something is kept."""
         current: float = self.residual_norms[-1]
         saved: SavedT | None = None
-        first = self._direction()
+        try:
+            first = self._direction()
+        except SingularGramError:
+            return "stall"
         trial = self._try(first)
         ahead: list[float] = [self._norm_after(trial)]
         shortened: list[float] = []
@@ -152,8 +155,11 @@ class TrainingRun(ABC, Generic[TrialT, SavedT, NetworkT]):
             if move == "advance":
                 saved = self._save() if saved is None else saved
                 self._take(trial)
-                trial = self._try(self._direction())
-                ahead.append(self._norm_after(trial))
+                try:
+                    trial = self._try(self._direction())
+                    ahead.append(self._norm_after(trial))
+                except SingularGramError:
+                    ahead.append(np.inf)
                 continue
             if move == "accept":
                 self._take(trial)
@@ -169,7 +175,13 @@ class TrainingRun(ABC, Generic[TrialT, SavedT, NetworkT]):
         return move
 
     def _direction(self) -> FloatArray:
-        """Solve ``G g = f - y``, damped where ``G`` is singular."""
+        """Solve ``G g = f - y``, damped where ``G`` is singular.
+
+        Raises
+        ------
+        SingularGramError
+            ``G`` is 0, so that no step changes anything: of a normalized layer a single neuron fires on every point.
+        """
         try:
             return self._solve()
         except SingularGramError:

@@ -39,7 +39,7 @@ from reference.notation import (
     check_generator,
     check_points,
 )
-from reference.signals import check_signals, second_moment
+from reference.signals import SHIFTS, check_signals, second_moment
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +54,14 @@ class MultiLayerNetwork:
     signs : array_like (m,)
         ``a``; each entry -1 or +1.
     shift : float
-        ``b``; any finite number.
+        ``b``; within `reference.signals.SHIFTS`.
     normalized : bool
         Whether every hidden signal is scaled to length 1.
 
     Raises
     ------
     InputError
-        No layer, wrong shapes, NaN or infinite entries, signs other than -1 and +1.
+        No layer, wrong shapes, NaN or infinite entries, signs other than -1 and +1, a shift beyond all Gaussian scores.
 
     Examples
     --------
@@ -89,11 +89,17 @@ class MultiLayerNetwork:
         if not (np.abs(signs) == 1).all():
             worst = int(np.argmax(np.abs(signs) != 1))
             raise InputError(f"signs[{worst}] is {signs[worst]}; every sign must be -1 or +1")
+        shift = float(as_float_array("shift", self.shift, 0))
+        if not SHIFTS[0] <= shift <= SHIFTS[1]:
+            raise InputError(
+                f"shift is {shift:g}; pass one from {SHIFTS[0]:g} to {SHIFTS[1]:g}: beyond, the scale of a layer, "
+                "(m c_b)^(-1/2), leaves the range of float64"
+            )
         for array in (*weights, signs):
             array.flags.writeable = False
         object.__setattr__(self, "weights", weights)
         object.__setattr__(self, "signs", signs)
-        object.__setattr__(self, "shift", float(as_float_array("shift", self.shift, 0)))
+        object.__setattr__(self, "shift", shift)
         object.__setattr__(self, "normalized", bool(self.normalized))
 
     @property

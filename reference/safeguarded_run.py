@@ -171,14 +171,20 @@ class Search(Generic[NetworkT]):
         -------
         {"accept", "stall"}
         """
-        first = self.direction(self.start)
+        try:
+            first = self.direction(self.start)
+        except SingularGramError:
+            return "stall"
         self.newest = self.moved(self.start, first)
         self.ahead.append(self.newest.norm)
         while True:
             move = next_move(self.start.norm, self.ahead, self.shortened, allowance)
             if move == "advance":
-                self.newest = self.moved(self.newest, self.direction(self.newest))
-                self.ahead.append(self.newest.norm)
+                try:
+                    self.newest = self.moved(self.newest, self.direction(self.newest))
+                    self.ahead.append(self.newest.norm)
+                except SingularGramError:
+                    self.ahead.append(np.inf)
             elif move == "shorten":
                 self.newest = self.moved(self.start, length(self.shortened) * first)
                 self.shortened.append(self.newest.norm)
@@ -186,7 +192,13 @@ class Search(Generic[NetworkT]):
                 return move
 
     def direction(self, point: Point[NetworkT]) -> FloatArray:
-        """Solve ``G g = f - y``, or ``(G + DAMPING trace(G) I) g = f - y`` where ``G`` is singular; returns (n,)."""
+        """Solve ``G g = f - y``, or ``(G + DAMPING trace(G) I) g = f - y`` where ``G`` is singular; returns (n,).
+
+        Raises
+        ------
+        SingularGramError
+            ``G`` is 0, so that no step changes anything: of a normalized layer a single neuron fires on every point.
+        """
         G = self.model.gram(point.network)
         self.solves += 1
         try:

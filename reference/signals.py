@@ -23,6 +23,7 @@ The rounding of ``c_b`` is ``b^4`` units: its two terms cancel. ``normalized`` n
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
@@ -40,6 +41,9 @@ DEVIATIONS = 3.0
 
 WIDEST = 1 << 60
 """No wider network is recommended."""
+
+SHIFTS = (-1e100, 37.0)
+"""Beyond these, ``c_b`` is no normal float64 number."""
 
 
 class DeadSignalError(NothingFiresError):
@@ -134,7 +138,9 @@ def spread(width: int, shift: float, layer: int) -> float:
     -------
     float
     """
-    powers = sum(gain(shift) ** (2 * step) for step in range(layer))
+    powers = 0.0
+    for _ in range(layer):
+        powers = 1 + gain(shift) ** 2 * powers  # may become infinite; a power would raise an error instead
     return math.sqrt((kurtosis(shift) - 1) / width * powers)
 
 
@@ -164,8 +170,10 @@ def healthy(width: int, alpha: float, depth: int, *, normalized: bool = False) -
     (True, False)
     """
     shift = math.sqrt(2 * alpha * math.log(width))
+    if width * tail(shift) < FEWEST_FIRED:
+        return False  # too few even at full strength; far out `kurtosis` cannot be computed
     weakest = 1.0 if normalized else math.exp(-DEVIATIONS * spread(width, shift, depth - 1) / 2)
-    return width * tail(shift / weakest) >= FEWEST_FIRED
+    return width * tail(shift / max(weakest, sys.float_info.min)) >= FEWEST_FIRED
 
 
 def wide_enough(alpha: float, depth: int, *, normalized: bool = False) -> int | None:

@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import math
+import re
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import sympy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import integrate, stats
+
+from reference import signals
+from reference.multi_layer import MultiLayerNetwork, forward, initialize
+from reference.notation import InputError, SingularGramError
+from reference.signals import (
+    DEVIATIONS,
+    FEWEST_FIRED,
+    WIDEST,
+    DeadSignalError,
+    check_signals,
+    gain,
+    healthy,
+    kurtosis,
+    low_enough,
+    remedy,
+    second_moment,
+    singular_explained,
+    spread,
+    tail,
+    wide_enough,
+)
+from reference.two_layer import shift_for
+
+
+def moment(shift: float, power: int) -> float:
+    """Integrate ``max(z - b, 0)^power`` times the normal density, from the kink on."""
+    value, _ = integrate.quad(
+        lambda t: t**power * math.exp(-((t + shift) ** 2) / 2) / math.sqrt(2 * math.pi), 0, 40, epsabs=0, limit=200
+    )
+    return float(value)
+
+
+@given(st.floats(-1, 6))
+def test_the_moments_agree_with_quadrature(shift: float) -> None:
+    second, fourth = moment(shift, 2), moment(shift, 4)
+    assert tail(shift) == pytest.approx(float(stats.norm.sf(shift)), rel=1e-12)
+    assert second_moment(shift) == pytest.approx(second, rel=1e-9)
+    assert kurtosis(shift) == pytest.approx(fourth / second**2, rel=1e-8)
+    assert gain(shift) == pytest.approx(moment(shift, 0) / second, rel=1e-9)
+
+
+@given(st.floats(-1, 6))
+def test_the_gain_is_the_logarithmic_derivative_that_it_claims_to_be(shift: float) -> None:
+    """``E max(s Z - b, 0)^2 = s^2 c_(b/s)``, differentiated at ``s = 1`` by central differences."""
+    step = 1e-5
+
+    def logarithm(log_square: float) -> float:
+        s = math.exp(log_square / 2)
+        return math.log(s**2 * second_moment(shift / s))
+
+    assert (logarithm(step) - logarithm(-step)) / (2 * step) == pytest.approx(gain(shift), rel=1e-6)
+
+
+def test_the_limits_are_those_that_sympy_finds() -> None:
+    b, t = sympy.symbols("b t", positive=True)
+    density = sympy.exp(-((t + b) ** 2) / 2) / sympy.sqrt(2 * sympy.pi)
+    zeroth, second, fourth = (sympy.integrate(t**power * density, (t, 0, sympy.oo)) for power in (0, 2, 4))
+    assert sympy.limit(second, b, 0) == sympy.Rational(1, 2)
+    assert sympy.limit(fourth / second**2, b, 0) == 6
+    assert sympy.limit(zeroth / second, b, 0) == 1
+    assert (second_moment(0.0), kurtosis(0.0), gain(0.0)) == (0.5, 6.0, 1.0)
+    # Mills' ratio: Phi(-b) / phi(b) ~ 1/b - 1/b^3 + 3/b^5 - ..., integrated against t^2, gives 2 / b^3.
+    mills = sum((-1) ** k * sympy.factorial2(2 * k - 1) / b ** (2 * k + 1) for k in range(4))
+    asymptotic = mills / ((1 + b**2) * mills - b)
+    assert sympy.limit(asymptotic / (b**2 / 2), b, sympy.oo) == 1
+    ratios = [gain(shift) / (shift**2 / 2) for shift in (2.0, 4.0, 8.0, 16.0, 32.0)]
+    assert all(0 < later - 1 < 0.6 * (earlier - 1) for earlier, later in pairwise(ratios))
+    assert ratios[-1] == pytest.approx(1, abs=0.01)
+    for shift in (0.5, 3.0):
+        for mine, theirs in ((second_moment, second), (tail, zeroth)):
+            assert mine(shift) == pytest.approx(float(theirs.subs(b, sympy.Rational(shift)).evalf(30)), rel=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.02])
+def test_the_spread_is_that_of_wide_random_networks(alpha: float) -> None:
+    """Many networks, one input; the standard deviation of ``log ||h||^2`` from 150 of them is good to about 6%."""
+    width, depth, networks = 400, 2, 150
+    rng = np.random.default_rng(7)
+    shift = shift_for(width, alpha)
+    logarithms = np.empty((networks, depth))
+    for k in range(networks):
+        hidden = forward(initialize(width, 1, depth, shift=shift, rng=rng), [[1.0]]).hidden
+        logarithms[k] = [2 * math.log(np.linalg.norm(h)) for h in hidden[1:]]
+    for layer in range(1, depth + 1):
+        predicted = spread(width, shift, layer)
+        assert float(logarithms[:, layer - 1].std()) == pytest.approx(predicted, rel=0.2)
+
+
+def test_the_spread_is_a_sum_of_inherited_fluctuations() -> None:
+    assert spread(100, 1.0, 0) == 0
+    own = (kurtosis(1.0) - 1) / 100
+    g = gain(1.0) ** 2
+    for layer, powers in enumerate([1, 1 + g, 1 + g + g**2, 1 + g + g**2 + g**3], start=1):
+        assert spread(100, 1.0, layer) == pytest.approx(math.sqrt(own * powers))
+    assert spread(10**6, 8.0, 500) == math.inf  # beyond float64, and no OverflowError
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_healthy_means_enough_fired_neurons_at_the_weakest(depth: int, normalized: bool) -> None:
+    for width in (2, 64, 2**11, 2**30):
+        for alpha in (0.0, 0.05, 0.2, 0.4, 0.7):
+            b = shift_for(width, alpha)
+            strength = 1.0
+            if not normalized and depth > 1:
+                strength = math.exp(-DEVIATIONS * spread(width, b, depth - 1) / 2)
+            expected = width * tail(b / strength) >= FEWEST_FIRED if strength > 1e-300 else False
+            assert healthy(width, alpha, depth, normalized=normalized) == expected
+
+
+@settings(max_examples=100)
+@given(st.integers(1, 45), st.integers(0, 100), st.integers(1, 5), st.booleans())
+def test_health_falls_with_alpha_and_depth_and_is_no_worse_normalized(
+    log_width: int, hundredths: int, depth: int, normalized: bool
+) -> None:
+    width, alpha = 2**log_width, hundredths / 100
+    if healthy(width, alpha, depth, normalized=normalized):
+        assert healthy(width, max(0.0, alpha - 0.01), depth, normalized=normalized)
+        assert healthy(width, alpha, max(1, depth - 1), normalized=normalized)
+        assert healthy(width, alpha, depth, normalized=True)
+        if alpha < 1:
+            assert healthy(2 * width, alpha, depth, normalized=normalized)
+
+
+@settings(max_examples=100)
+@given(st.integers(0, 100), st.integers(1, 4), st.booleans())
+def test_the_width_recommended_is_the_smallest_from_which_on_signals_live(
+    hundredths: int, depth: int, normalized: bool
+) -> None:
+    alpha = hundredths / 100
+    width = wide_enough(alpha, depth, normalized=normalized)
+    if width is None:
+        assert not healthy(WIDEST, alpha, depth, normalized=normalized)
+        return
+    assert math.log2(width).is_integer()
+    assert not healthy(width // 2, alpha, depth, normalized=normalized)
+    for doublings in range(60):
+        if width << doublings <= WIDEST:
+            assert healthy(width << doublings, alpha, depth, normalized=normalized)
+    assert low_enough(width, depth, normalized=normalized) >= alpha
+    assert low_enough(width // 2, depth, normalized=normalized) <= alpha
+
+
+@settings(max_examples=100)
+@given(st.integers(1, 60), st.integers(1, 4), st.booleans())
+def test_the_alpha_recommended_is_the_largest_up_to_which_signals_live(
+    log_width: int, depth: int, normalized: bool
+) -> None:
+    width = 2**log_width
+    alpha = low_enough(width, depth, normalized=normalized)
+    steps = round(100 * alpha)
+    assert alpha == steps / 100
+    assert all(healthy(width, k / 100, depth, normalized=normalized) for k in range(1, steps + 1))
+    assert steps == 100 or not healthy(width, (steps + 1) / 100, depth, normalized=normalized)
+
+
+def test_known_recommendations_stay() -> None:
+    """A guard against drift."""
+    assert (wide_enough(0.0, 3), wide_enough(0.0, 3, normalized=True)) == (16, 16)
+    assert (wide_enough(0.24, 2), wide_enough(0.24, 2, normalized=True)) == (4096, 64)
+    assert (wide_enough(1.0, 2), wide_enough(30.0, 9), wide_enough(30.0, 9, normalized=True)) == (None, None, None)
+    assert (low_enough(2, 2), low_enough(2**13, 2), low_enough(2**13, 2, normalized=True)) == (0.0, 0.29, 0.58)
+
+
+# What is said when signals died
+
+
+def two_layers(normalized: bool = False, shift: float = 1.0, width: int = 2) -> MultiLayerNetwork:
+    return MultiLayerNetwork([np.ones((width, 1)), np.ones((width, width))], np.ones(width), shift, normalized)
+
+
+def test_deaths_are_told_layer_by_layer() -> None:
+    """Points 1 and 3 die in layer 1, point 2 in layer 2; who is dead already is not counted again."""
+    fired = [np.array([2, 0, 1, 0]), np.array([1, 0, 0, 0])]
+    lengths = [np.array([1.0, 0.5, 1.0, 0.25]), np.array([2.0, 0.0, 0.125, 0.0])]
+    network = two_layers(width=100, shift=2.0)
+    with pytest.raises(DeadSignalError) as caught:
+        check_signals(fired, lengths, network)
+    assert str(caught.value) == (
+        "the signal dies in layer 1 on 2 of 4 data point(s), the first of them 1 (length 0.5 before the layer, 1 at "
+        "its best) and in layer 2 on 1 of 4 data point(s), the first of them 2 (length 0.125 before the layer, 2 at "
+        "its best): no neuron fires, so the gradient is zero there; " + remedy(network)
+    )
+
+
+def test_signals_that_live_are_not_complained_about() -> None:
+    check_signals([np.array([1, 2]), np.array([3, 1])], [np.ones(2), np.ones(2)], two_layers())
+
+
+def test_a_layer_more_or_less_is_noticed() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        check_signals([np.array([1])], [np.ones(1), np.ones(1)], two_layers())
+
+
+def test_a_singular_matrix_is_explained_by_the_weakest_signal() -> None:
+    network = two_layers(width=50, shift=1.0)
+    fired = [np.array([9, 8, 7]), np.array([6, 3, 5])]
+    with (
+        pytest.raises(
+            SingularGramError,
+            match=r"^it is flat\. The weakest signal is that of data point 1 in layer 2, where 3 of 50 neurons fire: "
+            + re.escape(remedy(network)),
+        ) as caught,
+        singular_explained(fired, network),
+    ):
+        raise SingularGramError("it is flat")
+    assert str(caught.value.__cause__) == "it is flat"
+    with pytest.raises(InputError, match=r"^something else$"), singular_explained(fired, network):
+        raise InputError("something else")
+    with singular_explained(fired, network):
+        pass
+
+
+def test_the_remedies_are_width_alpha_and_normalized_layers() -> None:
+    width = 1024
+    shift = shift_for(width, 0.3)
+    network = two_layers(shift=shift, width=width)
+    wide, low = wide_enough(0.3, 2), low_enough(width, 2)
+    assert remedy(network) == (
+        f"widen the network (here 1024) to {wide}, or lower alpha (here 0.3) to {low:.2f}, or use normalized=True"
+    )
+    assert wide is not None
+    assert wide > width
+    assert low < 0.27
+
+
+def test_a_normalized_network_is_not_told_to_normalize() -> None:
+    network = two_layers(True, shift=shift_for(16, 0.5), width=16)
+    wide = wide_enough(0.5, 2, normalized=True)
+    low = low_enough(16, 2, normalized=True)
+    assert remedy(network) == f"widen the network (here 16) to {wide}, or lower alpha (here 0.5) to {low:.2f}"
+
+
+@pytest.mark.parametrize("shift", [0.0, -1.0])
+def test_without_a_shift_there_is_no_alpha_to_lower(shift: float) -> None:
+    assert remedy(two_layers(shift=shift, width=4)) == "widen the network (here 4) to 16, or use normalized=True"
+    assert remedy(two_layers(True, shift=shift, width=4)) == "widen the network (here 4) to 16"
+
+
+def test_advice_always_moves_away_from_where_the_network_is() -> None:
+    """Where the law sees no trouble, twice the width and nine tenths of alpha are recommended all the same."""
+    network = two_layers(shift=shift_for(2**12, 0.2), width=1 << 12)
+    assert healthy(2**12, 0.2, 2)
+    assert remedy(network).startswith("widen the network (here 4096) to 8192, or lower alpha (here 0.2) to 0.1")
+
+
+@pytest.mark.parametrize("shift", [3.0, 9.0, 37.0])
+@pytest.mark.parametrize("width", [1, 2, 50])
+@pytest.mark.parametrize("normalized", [False, True])
+def test_there_is_advice_however_far_out(shift: float, width: int, normalized: bool) -> None:
+    """Where ``exp`` underflows and ``c_b^2`` does: an error of arithmetic would hide the one to be explained."""
+    advice = remedy(two_layers(normalized, shift=shift, width=width))
+    if width > 1:
+        low = low_enough(width, 2, normalized=normalized)
+        assert f"lower alpha (here {shift**2 / (2 * math.log(width)):.3g}) to {low:.2f}" in advice
+        assert "widen" not in advice or shift_for(width, 1.0) > shift
+    assert ("normalized=True" in advice) == (not normalized)
+
+
+def test_when_nothing_helps_other_weights_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "wide_enough", lambda alpha, depth, *, normalized: None)
+    assert remedy(two_layers(True, shift=0.0)) == "draw other weights"
