@@ -11,6 +11,7 @@ from verify.claims import (
     events,
     first_ratio,
     lazy_width,
+    low_rank,
     ntk,
     phase_diagram,
     query_time,
@@ -41,5 +42,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     time.EXPERIMENT,
     total_time.EXPERIMENT,
     deep_cost.EXPERIMENT,
+    low_rank.EXPERIMENT,
 )
 """All experiments, in the order of the report."""
