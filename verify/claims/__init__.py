@@ -6,6 +6,7 @@ from verify.claims import (
     convergence,
     cost,
     deep_cost,
+    deep_time,
     embedding,
     equality,
     events,
@@ -43,5 +44,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     total_time.EXPERIMENT,
     deep_cost.EXPERIMENT,
     low_rank.EXPERIMENT,
+    deep_time.EXPERIMENT,
 )
 """All experiments, in the order of the report."""
