@@ -22,8 +22,10 @@ above the lowest trained one; `reference.multi_layer.initialize` stores them by 
 Departures from the paper
 1. The lowest trained layer and the last layer alone, as said. The paper treats all layers alike.
 2. The rank budget is ``m`` by default, not a smaller power. Folding ``k`` terms into ``R`` rows and ``C`` columns costs
-   ``R C`` multiply-adds a term however long one waits, and terms that wait cost less than the products with ``W(0)`` do
-   while there are fewer than ``m`` of them; so waiting is free until then. ``rank_budget`` sets another.
+   ``R C`` multiply-adds a term however long one waits, and most runs end before they would have to. Terms that wait
+   cost less than the products with ``W(0)`` do while there are fewer than about ``m / 2`` of them; a long run pays some
+   percent for waiting until there are ``m`` (claims ``low_rank.crossing`` to ``low_rank.short`` of the harness).
+   ``rank_budget`` sets another.
 3. ``solver="cholesky"`` solves with ``G`` itself. ``solver="sketch"`` is the paper's: a tensor sketch of the rank-one
    rows, QR, and the preconditioned iteration of `fast.regression`, with products ``G g`` through the factors.
 4. Steps are written out early where, along nearly dependent data, they are huge and cancel: see `MOST_LOST`.

@@ -711,7 +711,7 @@ def test_residuals_stay_true_where_steps_are_huge_and_cancel(trained_layers: tup
     problem = make("clash", 12, 8, rng, angle=angle)
     network = initialize(600, 8, 2, shift=0.6, rng=rng)
     trace = train(
-        network, problem.X, problem.y, trained_layers=trained_layers, iterations=15, step="safeguarded"
+        network, problem.X, problem.y, trained_layers=trained_layers, iterations=5, step="safeguarded"
     )
     scale = np.linalg.norm(problem.y)
     for trained in (trace.network, trace.network.to_dense()):
