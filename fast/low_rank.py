@@ -263,7 +263,7 @@ class LowRankWeights:
 def _times_columns(H: sparse.csr_array, W: FloatArray) -> FloatArray:
     """Compute ``H W^T`` from the columns of ``W`` that ``H`` has entries in."""
     if W.flags.f_contiguous:
-        # Column by column: each is read once, whatever the number of vectors that need it.
+        # Column after column: each comes from memory once, however many vectors want it, and the next one is near.
         product: FloatArray = H.tocsc() @ W.T
         return product
     # Stored row by row: gather the columns, block by block of rows.

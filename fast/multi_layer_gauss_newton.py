@@ -22,11 +22,14 @@ above the lowest trained one; `reference.multi_layer.initialize` stores them by 
 Departures from the paper
 1. The lowest trained layer and the last layer alone, as said. The paper treats all layers alike.
 2. The rank budget is ``m`` by default, not a smaller power. Folding ``k`` terms into ``R`` rows and ``C`` columns costs
-   ``R C`` multiply-adds a term however long one waits, and terms that wait cost less than the products with ``W(0)`` do
-   while there are fewer than ``m`` of them; so waiting is free until then. ``rank_budget`` sets another.
+   ``R C`` multiply-adds a term however long one waits, and most runs end before they would have to. Terms that wait
+   cost less than the products with ``W(0)`` do while there are fewer than about ``m / 2`` of them; a long run pays some
+   percent for waiting until there are ``m`` (claims ``low_rank.crossing`` to ``low_rank.short`` of the harness).
+   ``rank_budget`` sets another.
 3. ``solver="cholesky"`` solves with ``G`` itself. ``solver="sketch"`` is the paper's: a tensor sketch of the rank-one
    rows, QR, and the preconditioned iteration of `fast.regression`, with products ``G g`` through the factors.
-4. Any subset of the layers, normalized networks, and the safeguarded step of `reference.safeguard`.
+4. Steps are written out early where, along nearly dependent data, they are huge and cancel: see `MOST_LOST`.
+5. Any subset of the layers, normalized networks, and the safeguarded step of `reference.safeguard`.
 """
 
 from __future__ import annotations
@@ -66,11 +69,15 @@ from reference.notation import (
     check_points,
     check_run,
 )
+from reference.regression import rounding_floor
 from reference.safeguard import Step
 from reference.signals import check_signals, singular_explained
 from reference.sketch import draw_tensor_sketch
 from reference.trace import Trace
 from reference.two_layer import TwoLayerNetwork
+
+MOST_LOST = 1e-12
+"""Share of the predictions' scale that rounding in steps kept as factors may reach before they are written out."""
 
 
 def train(
@@ -180,6 +187,8 @@ class State:
         ``c``: its weights are ``W + c^T H`` with ``H`` its inputs.
     signals : SparseSignals
         Of all layers.
+    rounding : float
+        Bound on the rounding error of predictions from steps that are kept as factors.
     jacobian : TensorJacobian, optional
         Over the trained layers; once it was asked for.
     """
@@ -188,6 +197,7 @@ class State:
     scores: FloatArray
     coefficients: sparse.csr_array
     signals: SparseSignals
+    rounding: float
     jacobian: TensorJacobian | None = None
 
 
@@ -226,6 +236,7 @@ class MultiLayerRun(TrainingRun[State, State, ImplicitMultiLayerNetwork]):
             shapes = [layers[layer - 1].initial.shape for layer in self.trained]
             self.draws = [draw_tensor_sketch(size, *shape, rng=generator) for shape in shapes]
         self.warm = WarmCholesky()
+        self.scale = float(np.linalg.norm(self.y)) + float(np.linalg.norm(self._predictions(self.state)))
         self._take(self.state)
         self._start()
 
@@ -236,18 +247,18 @@ class MultiLayerRun(TrainingRun[State, State, ImplicitMultiLayerNetwork]):
         self.inputs = self.below.hidden[-1]
         self.input_products: FloatArray = (self.inputs @ self.inputs.T).toarray()
         scores = layers[self.lowest - 1].multiply(self.inputs)
-        state = self._arrive(tuple(layers), scores, sparse.csr_array(scores.shape))
+        state = self._arrive(tuple(layers), scores, sparse.csr_array(scores.shape), 0.0)
         self.preparation_counts = {"relaid": relaid, "forward": sum(layer.work["read"] for layer in layers)}
         return state
 
     def _arrive(
-        self, layers: tuple[LowRankWeights, ...], scores: FloatArray, coefficients: sparse.csr_array
+        self, layers: tuple[LowRankWeights, ...], scores: FloatArray, coefficients: sparse.csr_array, rounding: float
     ) -> State:
         """Send the signals on from the scores of the lowest trained layer."""
         hidden, size = fire(scores, self.initial)
         above = forward(layers[self.lowest :], self.initial, hidden)
         self._count(fire=scores.size * (1 + len(layers) - self.lowest))
-        return State(layers, scores, coefficients, self.below.followed_by(hidden, size, above))
+        return State(layers, scores, coefficients, self.below.followed_by(hidden, size, above), rounding)
 
     def _spent(self) -> Counts:
         """Sum up the record of work of all layers so far."""
@@ -297,13 +308,25 @@ class MultiLayerRun(TrainingRun[State, State, ImplicitMultiLayerNetwork]):
         scores = state.scores.copy()
         scores[:, columns] -= self.input_products @ move[:, columns].toarray()
         self._count(step=len(g) ** 2 * len(columns) + sum(P.nnz + H.nnz for P, H in steps.values()))
-        layers = list(state.layers)
+        layers, coefficients = list(state.layers), state.coefficients - move
         for layer, (P, H) in steps.items():
             layers[layer - 1] = layers[layer - 1].copy()
             layers[layer - 1].add(-P, H)
-        trial = self._arrive(tuple(layers), scores, state.coefficients - move)
+        rounding = state.rounding + rounding_floor(float(np.trace(self._gram())), g)
+        if rounding > MOST_LOST * self.scale:
+            layers, rounding = self._fold(layers, coefficients), 0.0
+            scores, coefficients = layers[self.lowest - 1].multiply(self.inputs), sparse.csr_array(scores.shape)
+        trial = self._arrive(tuple(layers), scores, coefficients, rounding)
         self._count_since(before, "forward")
         return trial
+
+    def _fold(self, layers: list[LowRankWeights], coefficients: sparse.csr_array) -> list[LowRankWeights]:
+        """Write all steps out: along nearly dependent data they are huge and cancel, and sums of them lose digits."""
+        folded = [weights.copy() for weights in layers]
+        folded[self.lowest - 1].add(coefficients, self.inputs)
+        for layer in self.trained:
+            folded[layer - 1].fold()
+        return folded
 
     def _norm_after(self, trial: State) -> float:
         alive = all(count.all() for count in trial.signals.fired())

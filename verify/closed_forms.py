@@ -6,12 +6,21 @@ with these numbers is wrong, or the work that it counts is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import numpy as np
 
 from reference.notation import BoolArray, FloatArray, IntArray
 
 FAN_OUT = 16
 """Children of a tree node, as `fast.threshold_search` documents it."""
+
+DENSE_AT = 16
+"""Vectors with more than one entry in so many are multiplied by the whole matrix, as `fast.low_rank` documents it."""
+
+Patterns = Sequence[BoolArray]
+"""Who fires in a deep network: the inputs (n, d), all true, then each layer (n, m)."""
 
 
 def depths(width: int) -> list[int]:
@@ -127,3 +136,121 @@ def step_work(fires: BoolArray) -> int:
 def solve_work(n: int) -> int:
     """Count the multiply-adds of a Cholesky factorization, ``n^3 / 3``."""
     return n**3 // 3
+
+
+class Factors:
+    """What training has added to one matrix, as patterns of rank-one terms and of the block that they are folded into.
+
+    Attributes
+    ----------
+    left, right : ndarray (rank, p) and (rank, q) of bool
+        Where the factors of the terms that wait have entries.
+    rows, columns : ndarray (p,) and (q,) of bool
+        Where the block is.
+    """
+
+    def __init__(self, p: int, q: int) -> None:
+        self.left, self.right = np.zeros((0, p), dtype=bool), np.zeros((0, q), dtype=bool)
+        self.rows, self.columns = np.zeros(p, dtype=bool), np.zeros(q, dtype=bool)
+
+    @property
+    def rank(self) -> int:
+        """Terms that wait."""
+        return len(self.left)
+
+    def add(self, left: BoolArray, right: BoolArray, budget: float) -> int:
+        """Append terms; return the multiply-adds of the fold that follows at the budget, 0 if none does.
+
+        Schoolbook: as long as the rank, the rows or the columns are fewer than 2048.
+        """
+        self.left, self.right = np.vstack([self.left, left]), np.vstack([self.right, right])
+        if self.rank < budget:
+            return 0
+        rows, columns = self.left.any(axis=0), self.right.any(axis=0)
+        work = int(rows.sum()) * self.rank * int(columns.sum())
+        self.rows, self.columns = self.rows | rows, self.columns | columns
+        self.left, self.right = self.left[:0], self.right[:0]
+        return work
+
+    def forward_work(self, H: BoolArray) -> int:
+        """Count the multiply-adds of ``(F + left^T right) h``: overlaps with ``right``, all of ``left`` for each ``h``.
+
+        Examples
+        --------
+        One term, of 2 rows and 3 columns, of which ``h`` shares 2: 2 for the overlap, 2 to combine.
+
+        >>> factors = Factors(4, 5)
+        >>> factors.add(np.arange(4)[np.newaxis] < 2, np.arange(5)[np.newaxis] < 3, budget=9)
+        0
+        >>> factors.forward_work(np.arange(5)[np.newaxis] > 0)
+        4
+        """
+        waiting = int(H.sum(axis=0) @ self.right.sum(axis=0)) + len(H) * int(self.left.sum())
+        return waiting + int(H[:, self.columns].sum()) * int(self.rows.sum())
+
+    def backward_work(self, P: BoolArray) -> int:
+        """Count those of ``(F + left^T right)^T p`` likewise."""
+        waiting = int(P.sum(axis=0) @ self.left.sum(axis=0)) + len(P) * int(self.right.sum())
+        return waiting + int(P[:, self.rows].sum()) * int(self.columns.sum())
+
+
+def columns_read(H: BoolArray, p: int) -> int:
+    """Count the entries of ``W`` (p, q) that ``W h`` reads: ``p`` for each entry of ``h``; all, if dense."""
+    return p * (H.size if H.sum() * DENSE_AT > H.size else int(H.sum()))
+
+
+def entries_read(P: BoolArray, H: BoolArray) -> int:
+    """Count those that ``W^T p`` at the entries of ``h`` reads: their product, summed over points; all, if dense."""
+    if P.sum() * DENSE_AT > P.size:
+        return int(P.size * H.shape[1])
+    return int(np.sum(P.sum(axis=1) * H.sum(axis=1)))
+
+
+def deep_preparation_work(fires: Patterns) -> int:
+    """Count the entries of all matrices that the first pass forward reads."""
+    return sum(columns_read(below, above.shape[1]) for below, above in pairwise(fires))
+
+
+def deep_work(states: Sequence[Patterns], trained: Sequence[int], budget: float) -> list[dict[str, int]]:
+    """Compute every counter of a deep run but that of the solve.
+
+    Parameters
+    ----------
+    states : sequence of T + 1 Patterns
+        Who fires at the start and after each iteration.
+    trained : sequence of int
+        Trained layers, increasing, numbered from 1.
+    budget : float
+        Rank at which factors are folded.
+
+    Returns
+    -------
+    list of T dict
+    """
+    n, m = states[0][1].shape
+    depth, lowest = len(states[0]) - 1, trained[0]
+    above = range(lowest + 1, depth + 1)
+    factors = {layer: Factors(m, states[0][layer - 1].shape[1]) for layer in above}
+    work = []
+    for now, then in pairwise(states):
+        counts = {
+            "backward": sum(entries_read(now[layer], now[layer - 1]) for layer in above),
+            "factors": sum(factors[layer].backward_work(now[layer]) for layer in above),
+            "gram": sum(shared_pairs(now[layer]) + shared_pairs(now[layer - 1]) + n * n for layer in trained),
+            "step": n * n * int(now[lowest].any(axis=0).sum())
+            + sum(int(now[layer].sum() + now[layer - 1].sum()) for layer in trained[1:]),
+            "fold": sum(factors[layer].add(now[layer], now[layer - 1], budget) for layer in trained[1:]),
+            "forward": sum(columns_read(then[layer - 1], m) for layer in above),
+            "fire": n * m * (1 + depth - lowest),
+            "active_pairs": sum(int(fires.sum()) for fires in then[1:]),
+            "rank": sum(factors[layer].rank for layer in above),
+        }
+        counts["factors"] += sum(factors[layer].forward_work(then[layer - 1]) for layer in above)
+        work.append(counts)
+    return work
+
+
+def shared_pairs(fires: BoolArray) -> int:
+    """Count the pairs of entries that share a column, each with itself included."""
+    count = fires.sum(axis=0, dtype=np.int64)
+    return int(count @ count)

@@ -710,3 +710,20 @@ def test_opponents_count_what_they_scan_and_write(compact: bool) -> None:
         assert 20 * pairs < m * m  # the second entry by entry
         assert counts["step"] == n * 8 * m + pairs
         assert counts["solve"] == n**3 // 3
+
+
+@pytest.mark.parametrize("trained_layers", [(1,), (1, 2)])
+@pytest.mark.parametrize("angle", [1e-2, 1e-3])
+def test_residuals_stay_true_where_steps_are_huge_and_cancel(trained_layers: tuple[int, ...], angle: float) -> None:
+    """Kept as factors for good, such steps would leave a network some 1e-9 away from its reported residual."""
+    rng = np.random.default_rng(3)
+    problem = make("clash", 12, 8, rng, angle=angle)
+    network = initialize(600, 8, 2, shift=0.6, rng=rng)
+    trace = train(
+        network, problem.X, problem.y, trained_layers=trained_layers, iterations=5, step="safeguarded"
+    )
+    scale = np.linalg.norm(problem.y)
+    for trained in (trace.network, trace.network.to_dense()):
+        recomputed = np.linalg.norm(trained.predict(problem.X) - problem.y)
+        assert recomputed == pytest.approx(trace.residual_norms[-1], abs=1e-12 * scale)
+    assert any(layer.folds for layer in trace.network.layers)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 
+from fast import low_rank
 from fast.gram import shared_counts
 from fast.jacobian import FiredJacobian
+from fast.multi_layer_gauss_newton import MultiLayerRun
 from fast.threshold_search import FAN_OUT, ThresholdForest
 from fast.two_layer import FiredPairs
-from reference.notation import FloatArray
-from verify import closed_forms
+from reference import multi_layer
+from reference.notation import BoolArray, FloatArray
+from verify import closed_forms, problems
 from verify.strategies import generators
 
 WIDTHS = [1, 3, 16, 17, 255, 256, 257, 300, 4097]
@@ -127,3 +132,104 @@ def test_maxima_of_short_groups(width: int) -> None:
     values = np.arange(float(width))[np.newaxis]
     expected = [min(start + 15, width - 1) for start in range(0, width, 16)]
     assert closed_forms.maxima(values)[0].tolist() == expected
+
+
+def entry(fires: BoolArray, i: int) -> set[int]:
+    return set(np.flatnonzero(fires[i]).tolist())
+
+
+@given(st.integers(1, 4), st.integers(2, 20), st.floats(0, 0.3), generators)
+def test_entries_read_by_loops(n: int, m: int, share: float, rng: np.random.Generator) -> None:
+    below, above = (rng.random((n, m)) < share for _ in range(2))
+    whole = n * m * m
+    columns = sum(m * len(entry(below, i)) for i in range(n))
+    assert closed_forms.columns_read(below, m) == (whole if 16 * below.sum() > n * m else columns)
+    both = sum(len(entry(above, i)) * len(entry(below, i)) for i in range(n))
+    assert closed_forms.entries_read(above, below) == (whole if 16 * above.sum() > n * m else both)
+
+
+@given(st.integers(1, 4), st.integers(2, 9), st.floats(0, 1), st.integers(1, 7), generators)
+def test_factors_are_counted_term_by_term(n: int, m: int, share: float, budget: int, rng: np.random.Generator) -> None:
+    factors = closed_forms.Factors(m, m)
+    waiting: list[tuple[set[int], set[int]]] = []
+    rows: set[int] = set()
+    columns: set[int] = set()
+    for _ in range(5):
+        left, right, H = (rng.random((n, m)) < share for _ in range(3))
+        waiting += [(entry(left, i), entry(right, i)) for i in range(n)]
+        fold = 0
+        if len(waiting) >= budget:
+            touched_rows = set().union(*(term[0] for term in waiting))
+            touched_columns = set().union(*(term[1] for term in waiting))
+            fold = sum(1 for _ in itertools.product(touched_rows, waiting, touched_columns))
+            rows, columns, waiting = rows | touched_rows, columns | touched_columns, []
+        assert factors.add(left, right, budget) == fold
+        assert factors.rank == len(waiting)
+        vectors = [entry(H, i) for i in range(n)]
+        for side, found, inside, across in (
+            (1, factors.forward_work(H), columns, rows),
+            (0, factors.backward_work(H), rows, columns),
+        ):
+            overlaps = sum(len(h & term[side]) for h in vectors for term in waiting)
+            combined = sum(len(term[1 - side]) for _ in vectors for term in waiting)
+            assert found == overlaps + combined + sum(len(h & inside) * len(across) for h in vectors)
+
+
+def test_deep_work_by_hand() -> None:
+    """Two layers of 40 neurons, two points; neurons 0 and 1 of layer 1 and neuron 5 of layer 2 fire on both."""
+    first, second = np.arange(40) < np.full((2, 1), 2), np.arange(40) == np.full((2, 1), 5)
+    state = [np.ones((2, 3), dtype=bool), first, second]
+    assert closed_forms.deep_preparation_work(state) == 2 * 3 * 40 + 2 * 2 * 40
+    one, two = closed_forms.deep_work([state, state, state], [1, 2], budget=4)
+    assert one == {
+        "forward": 2 * 2 * 40,
+        "backward": 2 * 1 * 2,
+        "gram": (2 * 4 + 3 * 4 + 4) + (1 * 4 + 2 * 4 + 4),
+        "step": 4 * 2 + (2 + 4),
+        "fold": 0,
+        "factors": (2 * 2 * 2) + 2 * 2,  # forward, after the step: overlaps of two pairs of points, and two terms each
+        "fire": 2 * 40 * 2,
+        "active_pairs": 6,
+        "rank": 2,
+    }
+    assert two == {
+        **one,
+        "factors": (1 * 2 * 2 + 2 * 4) + 4 * 1,  # back through two terms; forward through a block of one row
+        "fold": 1 * 4 * 2,
+        "rank": 0,
+    }
+    (alone,) = closed_forms.deep_work([state, state], [2], budget=4)
+    assert (alone["forward"], alone["backward"], alone["factors"], alone["rank"]) == (0, 0, 0, 0)
+    assert (alone["step"], alone["gram"], alone["fire"]) == (4 * 1, 1 * 4 + 2 * 4 + 4, 2 * 40)
+
+
+@pytest.mark.parametrize(
+    ("depth", "layers", "budget"), [(1, [1], None), (2, [1, 2], 12), (3, [1, 3], None), (3, [2], None)]
+)
+def test_deep_work_is_what_the_loop_reports(depth: int, layers: list[int], budget: int | None) -> None:
+    rng = np.random.default_rng(5)
+    problem = problems.make("random", 6, 8, rng)
+    network = multi_layer.initialize(256, 8, depth, shift=1.6, rng=rng, normalized=True)
+    run = MultiLayerRun(network, problem.X, problem.y, trained_layers=layers, rank_budget=budget)
+
+    def patterns() -> list[BoolArray]:
+        hidden = run.state.signals.hidden
+        return [np.ones(problem.X.shape, dtype=bool), *(patterns_of(h) for h in hidden[1:])]
+
+    states = [patterns()]
+    assert run.preparation_counts["forward"] == closed_forms.deep_preparation_work(states[0])
+    for _ in range(3):
+        run.iterate()
+        states.append(patterns())
+    expected = closed_forms.deep_work(states, layers, math.inf if budget is None else budget)
+    assert [{name: work for name, work in counts.items() if name != "solve"} for counts in run.counts] == expected
+
+
+def patterns_of(H: sparse.csr_array) -> BoolArray:
+    fires = np.zeros(H.shape, dtype=bool)
+    fires[np.repeat(np.arange(H.shape[0]), np.diff(H.indptr)), H.indices] = True
+    return fires
+
+
+def test_the_density_typed_again_is_that_of_the_weights() -> None:
+    assert closed_forms.DENSE_AT == low_rank.DENSE_AT

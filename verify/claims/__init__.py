@@ -5,11 +5,14 @@ from __future__ import annotations
 from verify.claims import (
     convergence,
     cost,
+    deep_cost,
+    deep_time,
     embedding,
     equality,
     events,
     first_ratio,
     lazy_width,
+    low_rank,
     ntk,
     phase_diagram,
     query_time,
@@ -41,5 +44,8 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     time.EXPERIMENT,
     total_time.EXPERIMENT,
     rectangular_product.EXPERIMENT,
+    deep_cost.EXPERIMENT,
+    low_rank.EXPERIMENT,
+    deep_time.EXPERIMENT,
 )
 """All experiments, in the order of the report."""

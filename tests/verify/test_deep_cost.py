@@ -1,0 +1,387 @@
+"""The cost claims on many layers: verdicts on planted counters, hidden scans, copies and opponents, on a small grid."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+import fast.multi_layer_baselines
+import fast.multi_layer_gauss_newton
+from fast.multi_layer_gauss_newton import MultiLayerRun, State
+from reference.multi_layer import MultiLayerNetwork, initialize
+from reference.multi_layer_gauss_newton import train as reference_train
+from reference.notation import FloatArray, SingularGramError
+from reference.trace import Trace
+from verify import problems, seeds
+from verify.claims import deep_cost
+from verify.experiment import CodeUnderTest, Inputs, Profile, Result
+
+Results = list[tuple[Inputs, Result]]
+Counts = dict[str, int]
+Train = Callable[..., Trace]
+
+
+TERMS: list[Inputs] = [
+    {"width": 1 << 9, "n": 8},
+    {"width": 1 << 9, "n": 64},
+    {"width": 1 << 9, "d": 8},
+    {"width": 1 << 9, "d": 256},
+    {"width": 1 << 11, "n": 8, "d": 8, "alpha": 0.4},
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_grid() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deep_cost, "EXPONENTS", (9, 10, 11))
+        patch.setattr(deep_cost, "SEEDS", 6)
+        patch.setattr(deep_cost, "SLOPE_MARGIN", 0.12)  # few seeds and short
+        patch.setattr(deep_cost, "TERMS", TERMS)
+        patch.setattr(deep_cost, "SHAPES", [deep_cost.SHAPES[i] for i in (2, 4, 7, 8, 10)])
+        patch.setattr(deep_cost, "SEEDS_SHAPES", 1)
+        patch.setattr(deep_cost, "ONCE", [{**once, "width": 1 << 10, "n": 8} for once in deep_cost.ONCE[:3]])
+        yield
+
+
+def measured(code: CodeUnderTest, cells: list[Inputs]) -> Results:
+    results = [(cell, deep_cost.measure(cell, seeds.generator(0, "deep_cost", cell), code)) for cell in cells]
+    plain: Results = json.loads(json.dumps(results, allow_nan=False))
+    return plain
+
+
+@pytest.fixture(scope="module")
+def sound(small_grid: None) -> Results:
+    return measured(CodeUnderTest(), deep_cost.cells(Profile()))
+
+
+def verdicts(results: Results) -> dict[str, str]:
+    return {finding.claim.split(".")[1]: finding.verdict for finding in deep_cost.EXPERIMENT.decide(results)}
+
+
+def test_the_true_code_holds_and_draws(sound: Results) -> None:
+    findings = deep_cost.EXPERIMENT.decide(sound)
+    assert [finding.claim for finding in findings] == [claim.id for claim in deep_cost.CLAIMS]
+    assert {finding.claim: finding.verdict for finding in findings if finding.verdict != "holds"} == {}
+    figure = Figure()
+    deep_cost.plot(figure, sound)
+    figure.canvas.draw()
+
+
+def altered(
+    results: Results, change: Callable[[Counts, Inputs], None], *, which: str = "counts", expected: bool = False
+) -> Results:
+    """Change the counters of every iteration; with ``expected`` their closed forms alike."""
+    results = copy.deepcopy(results)
+    for inputs, result in results:
+        for counts in result.get(which, []) + (result.get("expected", []) if expected else []):
+            change(counts, inputs)
+    return results
+
+
+def multiply(phase: str, factor: Callable[[Inputs], float]) -> Callable[[Counts, Inputs], None]:
+    def change(counts: Counts, inputs: Inputs) -> None:
+        counts[phase] = int(counts.get(phase, 0) * factor(inputs))
+
+    return change
+
+
+def scan(share: float) -> Callable[[Counts, Inputs], None]:
+    def change(counts: Counts, inputs: Inputs) -> None:
+        counts["gram"] += int(share * inputs["n"] * inputs["width"] ** 2)
+
+    return change
+
+
+def power(exponent: float) -> Callable[[Inputs], float]:
+    return lambda inputs: (inputs["width"] / 2**10) ** exponent
+
+
+@pytest.mark.parametrize(
+    ("change", "caught"),
+    [
+        pytest.param(multiply("forward", lambda i: 1.25), "forward_level", id="forward-often"),
+        pytest.param(multiply("forward", lambda i: 0.8), "forward_level", id="forward-seldom"),
+        pytest.param(multiply("forward", power(0.24)), "forward_slope", id="forward-m^2"),
+        pytest.param(multiply("backward", lambda i: 1.5), "backward_level", id="backward-often"),
+        pytest.param(multiply("backward", power(0.48)), "backward_slope", id="backward-m^2"),
+        pytest.param(multiply("backward", power(-0.48)), "backward_slope", id="backward-too-slow"),
+        pytest.param(scan(0.01), "forbidden", id="scan-of-1%"),
+    ],
+)
+def test_work_that_its_own_closed_form_admits_fails_by_its_law(
+    sound: Results, change: Callable[[Counts, Inputs], None], caught: str
+) -> None:
+    found = verdicts(altered(sound, change, expected=True))
+    assert found[caught] == "fails"
+    assert {found[claim] for claim in ("exact", "dense", "once", "witness")} == {"holds"}
+
+
+@pytest.mark.parametrize(
+    "phase", ["forward", "backward", "factors", "fold", "gram", "step", "fire", "active_pairs", "rank"]
+)
+def test_a_halved_counter_fails_exact(sound: Results, phase: str) -> None:
+    assert verdicts(altered(sound, multiply(phase, lambda i: 0.5)))["exact"] == "fails"
+
+
+def test_a_phase_that_no_closed_form_knows_fails_exact(sound: Results) -> None:
+    assert verdicts(altered(sound, lambda counts, inputs: counts.update(rest=1)))["exact"] == "fails"
+
+
+def test_a_phase_that_counts_nothing_has_no_law(sound: Results) -> None:
+    found = verdicts(altered(sound, multiply("forward", lambda i: 0)))
+    assert [found[claim] for claim in ("exact", "forward_level", "forward_slope")] == ["fails", "invalid", "invalid"]
+
+
+def test_no_work_at_all_is_no_evidence_on_terms(sound: Results) -> None:
+    results = altered(sound, lambda counts, inputs: None)
+    for _, result in results:
+        if "counts" in result:
+            result["counts"] = []
+    found = verdicts(results)
+    assert (found["exact"], found["forward_level"], found["forbidden"]) == ("fails", "invalid", "invalid")
+
+
+@pytest.mark.parametrize("part", ["level", "slope"])
+def test_seeds_that_disagree_leave_a_law_undecided(sound: Results, part: str) -> None:
+    def factor(inputs: Inputs) -> float:
+        return float(1.5 if part == "level" else power(0.3)(inputs)) ** ((-1) ** inputs["seed"])
+
+    assert verdicts(altered(sound, multiply("forward", factor), expected=True))[f"forward_{part}"] == "undecided"
+
+
+def test_noise_beyond_the_margin_leaves_the_forbidden_term_undecided(sound: Results) -> None:
+    noisy = altered(sound, multiply("forward", lambda i: 3.0 if (i["seed"] + i["d"]) % 2 else 0.3), expected=True)
+    assert verdicts(noisy)["forbidden"] == "undecided"
+
+
+@pytest.mark.parametrize(("spread", "verdict"), [(0.0, "fails"), (0.7, "undecided")])
+def test_the_dense_loop_must_be_convicted(sound: Results, spread: float, verdict: str) -> None:
+    def change(counts: Counts, inputs: Inputs) -> None:
+        counts["scan"] = int(counts["scan"] * (0.7 if spread == 0 else 1 + spread * (inputs["seed"] - 2) / 2))
+
+    assert verdicts(altered(sound, change, which="dense"))["dense"] == verdict
+
+
+def test_a_noticed_poison_withdraws_what_rests_on_counts(sound: Results) -> None:
+    noticed = copy.deepcopy(sound)
+    noticed[3][1]["witness"] = False
+    found = verdicts(noticed)
+    assert found["witness"] == "fails"
+    assert {found[claim.split(".")[1]] for claim in deep_cost.RELY_ON_COUNTS} == {"invalid"}
+    assert {found[claim] for claim in ("exact", "dense", "once")} == {"holds"}
+
+
+def caught_by(sound: Results, code: CodeUnderTest, sweep: str = "width", **wanted: object) -> dict[str, str]:
+    """Measure one cell with other code, put it in the place of a sound one, and decide."""
+    place = next(
+        at
+        for at, (inputs, _) in enumerate(sound)
+        if inputs["sweep"] == sweep and all(inputs[name] == value for name, value in wanted.items())
+    )
+    (other,) = measured(code, [sound[place][0]])
+    return verdicts([*sound[:place], other, *sound[place + 1 :]])
+
+
+def trained(run: type[MultiLayerRun]) -> CodeUnderTest:
+    def train(
+        network: MultiLayerNetwork,
+        X: FloatArray,
+        y: FloatArray,
+        *,
+        trained_layers: list[int],
+        iterations: int,
+        rank_budget: int | None = None,
+    ) -> Trace:
+        return run(network, X, y, trained_layers=trained_layers, rank_budget=rank_budget).run(iterations, 0.0)
+
+    return CodeUnderTest(deep_train=train, start_deep=run)
+
+
+class Modest(MultiLayerRun):
+    """Reports half of what it reads on the way back."""
+
+    def _count(self, **phases: int) -> None:
+        super()._count(**{phase: work // 2 if phase == "backward" else work for phase, work in phases.items()})
+
+
+class ScansColumns(MultiLayerRun):
+    """Forms the whole product with the upper matrix and throws it away."""
+
+    def _try(self, g: FloatArray) -> State:
+        _ = self.state.signals.hidden[1].toarray() @ self.state.layers[1].initial.T
+        return super()._try(g)
+
+
+class ScansLowest(MultiLayerRun):
+    """Does so with the lowest matrix, whose scores it keeps."""
+
+    def _try(self, g: FloatArray) -> State:
+        _ = self.X @ self.state.layers[0].initial.T
+        return super()._try(g)
+
+
+class ReadsColumns(MultiLayerRun):
+    """Looks at every weight, and lets the result depend on it."""
+
+    def _take(self, trial: State) -> None:
+        super()._take(trial)
+        self.residual = self.residual + float(np.isinf(trial.layers[1].initial).any())
+
+
+class ReadsLowest(MultiLayerRun):
+    def _take(self, trial: State) -> None:
+        super()._take(trial)
+        self.residual = self.residual + float(np.isinf(trial.layers[0].initial).any())
+
+
+@pytest.mark.parametrize("run", [ScansColumns, ScansLowest, ReadsColumns, ReadsLowest])
+def test_a_hidden_scan_is_caught_by_the_witness_alone(sound: Results, run: type[MultiLayerRun]) -> None:
+    found = caught_by(sound, trained(run))
+    assert found["witness"] == "fails"
+    assert found["exact"] == "holds"
+    assert found["forbidden"] == "invalid"
+
+
+def test_a_halved_counter_in_the_loop_fails_exact(sound: Results) -> None:
+    found = caught_by(sound, trained(Modest))
+    assert (found["exact"], found["witness"]) == ("fails", "holds")
+
+
+class ShortStep(MultiLayerRun):
+    def _try(self, g: FloatArray) -> State:
+        return super()._try(0.5 * g)
+
+
+def test_a_run_that_goes_elsewhere_fails_exact(sound: Results) -> None:
+    assert caught_by(sound, trained(ShortStep))["exact"] == "fails"
+
+
+@pytest.mark.parametrize("extra", [-1, 1])
+def test_another_number_of_iterations_fails_exact(sound: Results, extra: int) -> None:
+    def train(*args: Any, iterations: int, **options: Any) -> Trace:  # noqa: ANN401
+        return fast.multi_layer_gauss_newton.train(*args, iterations=iterations + extra, **options)
+
+    assert caught_by(sound, CodeUnderTest(deep_train=train))["exact"] == "fails"
+
+
+class CopiesAll(MultiLayerRun):
+    """Copies the upper matrices at the start, and does not say so."""
+
+    def _prepare(self, layers: list[Any]) -> State:
+        for layer in layers[self.lowest :]:
+            layer.initial = np.array(layer.initial, order="F")
+        return super()._prepare(layers)
+
+
+class SilentlyRelaid(MultiLayerRun):
+    def _prepare(self, layers: list[Any]) -> State:
+        state = super()._prepare(layers)
+        self.preparation_counts["relaid"] = 0
+        return state
+
+
+class ReadsTwice(MultiLayerRun):
+    def _prepare(self, layers: list[Any]) -> State:
+        super()._prepare(layers)
+        return super()._prepare(layers)
+
+
+class Forgets(MultiLayerRun):
+    """Hands back the caller's matrices in place of those that were re-laid, so that the next run copies again."""
+
+    def _network(self) -> Any:  # noqa: ANN401
+        network = super()._network()
+        for layer, W in zip(network.layers, network.initial.weights, strict=True):
+            layer.initial = W
+        return network
+
+
+class WritesWeights(MultiLayerRun):
+    def _take(self, trial: State) -> None:
+        super()._take(trial)
+        W = self.initial.weights[1].view()
+        base = W if W.base is None else W.base
+        base.flags.writeable = True
+        base[0, 0] += 1e-9  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("run", "rows"),
+    [(CopiesAll, False), (SilentlyRelaid, True), (ReadsTwice, False), (Forgets, True), (WritesWeights, False)],
+)
+def test_a_start_that_copies_reads_or_writes_more_fails_once(
+    sound: Results, run: type[MultiLayerRun], rows: bool
+) -> None:
+    assert caught_by(sound, trained(run), "once", rows=rows)["once"] == "fails"
+
+
+def modest(*args: Any, **options: Any) -> Trace:  # noqa: ANN401
+    """Report a tenth of what the dense loop does."""
+    trace = fast.multi_layer_baselines.train_multi_layer_dense(*args, **options)
+    return replace(trace, counts=[{phase: work // 10 for phase, work in counts.items()} for counts in trace.counts])
+
+
+def dense_loop(*args: Any, rank_budget: int | None = None, **options: Any) -> Trace:  # noqa: ANN401
+    return fast.multi_layer_baselines.train_multi_layer_dense(*args, **options)
+
+
+def test_dense_in_the_place_of_the_fast_loop_and_modest_in_the_place_of_dense_both_fail(sound: Results) -> None:
+    cells = [inputs for inputs, _ in sound if inputs["sweep"] in deep_cost.WITNESSED and inputs["width"] < 1 << 11]
+    code = CodeUnderTest(
+        deep_train=dense_loop,
+        start_deep=fast.multi_layer_baselines.MultiLayerDenseRun,
+        deep_train_dense=modest,
+    )
+    found = verdicts([*measured(code, cells), *(each for each in sound if each[0]["sweep"] == "once")])
+    assert [found[claim] for claim in ("exact", "forbidden", "dense")] == ["fails"] * 3
+    assert {found["forward_level"], found["forward_slope"]} == {"invalid"}  # it has no such phase
+
+
+def test_a_run_that_always_stops_with_an_error_leaves_its_cell_without_a_result() -> None:
+    calls = []
+
+    def train(*args: object, **options: object) -> Trace:
+        calls.append(1)
+        raise SingularGramError("G is singular")
+
+    cell = {**deep_cost.POINT, **deep_cost.SHAPES[0], "sweep": "shapes", "width": 64, "seed": 0}
+    with pytest.raises(SingularGramError, match="G is singular"):
+        measured(CodeUnderTest(deep_train=train), [cell])
+    assert len(calls) == deep_cost.MOST_REDRAWS
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_the_dense_run_takes_the_reference_steps(normalized: bool) -> None:
+    rng = np.random.default_rng(3)
+    problem = problems.make("random", 5, 6, rng)
+    network = initialize(200, 6, 3, shift=0.3, rng=rng, normalized=normalized)
+    states = deep_cost.dense_run(network, problem, [1, 3], 2)
+    after = reference_train(network, problem.X, problem.y, trained_layers=[1, 3], iterations=2).network
+    assert len(states) == 3
+    for now, expected in ((states[0], network), (states[2], after)):
+        signals = deep_cost.reference.multi_layer.forward(expected, problem.X)
+        assert now[0].all()
+        assert [fires.tolist() for fires in now[1:]] == [fires.tolist() for fires in signals.fires]
+
+
+def test_laws_by_their_formulas() -> None:
+    k = 2**11 * math.erfc(math.sqrt(0.24 * math.log(2**11))) / 2
+    assert deep_cost.fired_law(2**11) == pytest.approx(k, rel=1e-12)
+    inputs = {"width": 2**11, "n": 3}
+    assert deep_cost.phase_law("forward", inputs) == pytest.approx(3 * k * 2**11)
+    assert deep_cost.phase_law("backward", inputs) == pytest.approx(3 * k * k)
+
+
+@pytest.mark.parametrize("thorough", [False, True])
+def test_cells_are_distinct_and_plain(thorough: bool) -> None:
+    cells = deep_cost.cells(Profile(thorough=thorough))
+    assert len({json.dumps(cell, sort_keys=True) for cell in cells}) == len(cells)
+    assert all(cell in deep_cost.cells(Profile(thorough=True)) for cell in cells)

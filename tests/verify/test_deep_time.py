@@ -1,0 +1,202 @@
+"""The claims about time on many layers: verdicts on hand-made timings. No test looks at the clock."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from reference.notation import NothingFiresError
+from verify import seeds
+from verify.claims import deep_time
+from verify.experiment import CodeUnderTest, Inputs, Profile, Result
+
+Results = list[tuple[Inputs, Result]]
+Law = Callable[[Inputs], float]
+"""How many times slower an opponent is in a cell."""
+
+
+def expected(inputs: Inputs) -> float:
+    """As slow at 2^9, twice as slow with every doubling; 20 times where few neurons fire."""
+    return float(2.0 ** (inputs["exponent"] - 9)) * (20 if inputs["part"] == "sparse" else 1)
+
+
+def simulated(
+    dense: Law = expected,
+    compacted: Law = expected,
+    control: Law = lambda inputs: 1.0,
+    start: float = 0.1,
+    thorough: bool = False,
+) -> Results:
+    """Make timings in which opponents take ``dense`` and ``compacted`` times as long as the fast loop.
+
+    The fast loop's start takes ``start`` iterations; the opponents' take none.
+    """
+    rng = np.random.default_rng(3)
+    results: Results = []
+    for inputs in deep_time.cells(Profile(thorough=thorough)):
+        factors = {"fast": 1.0, "control": control(inputs), "dense": dense(inputs), "compacted": compacted(inputs)}
+        iteration = {
+            name: (factor * np.exp(0.02 * rng.standard_normal(deep_time.ROUNDS))).tolist()
+            for name, factor in factors.items()
+        }
+        results.append((inputs, {"start": {**dict.fromkeys(factors, 0.0), "fast": start}, "iteration": iteration}))
+    return results
+
+
+def verdicts(results: Results) -> dict[str, str]:
+    return {finding.claim.split(".")[1]: finding.verdict for finding in deep_time.EXPERIMENT.decide(results)}
+
+
+@pytest.mark.parametrize("thorough", [False, True])
+def test_the_expected_timings_hold_in_the_order_of_the_claims(thorough: bool) -> None:
+    findings = deep_time.EXPERIMENT.decide(simulated(thorough=thorough))
+    assert [finding.claim for finding in findings] == [claim.id for claim in deep_time.CLAIMS]
+    assert {finding.verdict for finding in findings} == {"holds"}
+    assert findings[4].estimate == pytest.approx(9, abs=0.2)
+    asked = deep_time.FACTORS[13 if thorough else 12]
+    factors = [asked.dense, asked.compacted, asked.normalized, asked.start]
+    assert [finding.margin.split()[1] for finding in findings[:4]] == [f"{factor:g}" for factor in factors]
+
+
+def constant(factor: float, spread: float = 0.0) -> Law:
+    return lambda inputs: factor * math.exp(spread * (inputs["seed"] - 2))
+
+
+def tilted(spread: float) -> Law:
+    """Ahead from the smallest width on; seeds disagree about what wider ones bring."""
+    return lambda inputs: 2.0 ** (1 + spread * (inputs["seed"] - 2) * (inputs["exponent"] - 8))
+
+
+@pytest.mark.parametrize(
+    ("changes", "claim", "verdict"),
+    [
+        ({"dense": constant(1.5)}, "dense", "fails"),
+        ({"dense": constant(2.5, 0.5)}, "dense", "undecided"),
+        ({"compacted": constant(1.5)}, "compacted", "fails"),
+        ({"compacted": constant(2.0, 0.5)}, "compacted", "undecided"),
+        ({"dense": constant(3.0)}, "normalized", "fails"),
+        ({"dense": constant(deep_time.FACTORS[12].normalized, 0.5)}, "normalized", "undecided"),
+        ({"compacted": constant(1.5)}, "start", "fails"),
+        ({"dense": constant(1.5)}, "start", "fails"),
+        ({"start": 60.0}, "start", "fails"),
+        ({"compacted": constant(2.0, 0.5)}, "start", "undecided"),
+        ({"compacted": constant(0.5)}, "crossover", "fails"),
+        ({"dense": constant(0.5)}, "crossover", "fails"),
+        ({"dense": lambda inputs: 2.0 if inputs["seed"] else 0.5}, "crossover", "undecided"),
+        ({"dense": constant(2.0)}, "growth", "undecided"),
+        ({"dense": lambda inputs: 2.0 ** (9 - inputs["exponent"])}, "growth", "fails"),
+        ({"dense": tilted(0.5)}, "growth", "undecided"),
+    ],
+)
+def test_verdicts_follow_the_paired_ratios(changes: dict[str, Any], claim: str, verdict: str) -> None:
+    assert verdicts(simulated(**changes))[claim] == verdict
+
+
+def test_a_loop_that_is_ahead_everywhere_crosses_at_the_smallest_width() -> None:
+    findings = deep_time.decide(simulated(dense=constant(3), compacted=constant(2)))
+    assert (findings[4].verdict, findings[4].estimate) == ("holds", 8)
+    assert "in 5 the fast loop is at every width" in findings[4].reason
+
+
+@pytest.mark.parametrize("factor", [1.3, 0.7])
+def test_a_control_that_differs_from_itself_invalidates_every_claim(factor: float) -> None:
+    findings = deep_time.EXPERIMENT.decide(simulated(control=constant(factor)))
+    assert [finding.claim for finding in findings] == [claim.id for claim in deep_time.CLAIMS]
+    assert {finding.verdict for finding in findings} == {"invalid"}
+    assert "control failed" in findings[0].reason
+
+
+def test_runs_by_hand() -> None:
+    result = {
+        "start": {"fast": 2.0, "dense": 3.0, "compacted": 30.0},
+        "iteration": {"fast": [1.0, 3.0, 2.0], "dense": [7.0, 7.0, 7.0], "compacted": [3.0, 3.0, 3.0]},
+    }
+    assert deep_time.run_seconds(result, "fast") == 2 + 6 * 2
+    assert math.exp(deep_time.log_run_speedup(result)) == pytest.approx(45 / 14)
+
+
+CELL: Inputs = {"part": "grid", "alpha": 0.24, "normalized": True, "exponent": 9, "seed": 0}
+
+
+def test_one_cell_end_to_end() -> None:
+    result = deep_time.measure(CELL, seeds.generator(0, "deep_time", CELL), CodeUnderTest())
+    json.dumps(result, allow_nan=False)
+    names = ["fast", "control", "dense", "compacted"]
+    assert list(result["start"]) == list(result["iteration"]) == names
+    assert [len(result["iteration"][name]) for name in names] == [deep_time.ROUNDS] * 4
+
+
+class Moving:
+    """A loop of which the start and every iteration move a clock by given amounts, and are noted."""
+
+    def __init__(self, name: str, clock: list[float], log: list[str], start: float, iteration: float) -> None:
+        self.name, self.clock, self.log, self.iteration = name, clock, log, iteration
+        clock[0] += start
+
+    def iterate(self) -> None:
+        self.log.append(self.name)
+        self.clock[0] += self.iteration
+
+
+def by_a_clock(monkeypatch: pytest.MonkeyPatch, slower: float) -> tuple[dict[str, str], list[str]]:
+    """Measure with a clock that the loops alone move, the fast loop slower by a factor."""
+    clock, log = [0.0], list[str]()
+    monkeypatch.setattr(deep_time, "clock", lambda: clock[0])
+
+    def opponent(network: float, *args: object, trained_layers: object, compact: bool = False) -> Moving:
+        return Moving("compacted" if compact else "dense", clock, log, 2 * network, network)
+
+    code = CodeUnderTest(
+        deep_initialize=lambda width, *args, normalized, **options: width / 2**9 * (1 + normalized),
+        start_deep=lambda *args, trained_layers: Moving("fast", clock, log, slower, slower),
+        start_deep_dense=opponent,
+    )
+    cells = deep_time.cells(Profile())
+    found = verdicts([(cell, deep_time.measure(cell, np.random.default_rng(0), code)) for cell in cells])
+    return found, log[: 4 * (1 + deep_time.ROUNDS)]
+
+
+def test_a_loop_that_is_slowed_down_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, log = by_a_clock(monkeypatch, 1.0)
+    assert set(found.values()) == {"holds"}
+    assert log[:4] == ["fast", "fast", "dense", "compacted"]  # warmed up
+    rounds = [tuple(log[4 * r : 4 * r + 4]) for r in range(1, 1 + deep_time.ROUNDS)]
+    assert {tuple(sorted(names)) for names in rounds} == {("compacted", "dense", "fast", "fast")}
+    assert len(set(rounds)) > 1  # in an order of their own each
+    slowed, _ = by_a_clock(monkeypatch, 20.0)
+    assert {slowed[claim] for claim in ("dense", "compacted", "normalized", "start", "crossover")} == {"fails"}
+
+
+def test_a_run_that_stops_draws_another_network_and_gives_up_in_the_end() -> None:
+    draws = []
+
+    def start(*args: object, **options: object) -> Any:  # noqa: ANN401
+        draws.append(1)
+        raise NothingFiresError("nothing fires")
+
+    with pytest.raises(NothingFiresError, match="no run of 20 networks of width 512"):
+        deep_time.measure(CELL, np.random.default_rng(0), CodeUnderTest(start_deep=start))
+    assert len(draws) == deep_time.MOST_REDRAWS
+
+
+def test_plot_shows_both_opponents_in_every_setting() -> None:
+    figure = Figure()
+    deep_time.plot(figure, simulated())
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    kinds = ["alpha=0.24, normalized", "alpha=0.24, plain", "alpha=0.4, normalized"]
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == [f"{opponent}, {kind}" for opponent in ("dense", "compacted") for kind in kinds]
+
+
+@pytest.mark.parametrize("thorough", [False, True])
+def test_cells_are_distinct_and_plain(thorough: bool) -> None:
+    assert deep_time.EXPERIMENT.timed
+    cells = deep_time.cells(Profile(thorough=thorough))
+    assert len({json.dumps(cell, sort_keys=True) for cell in cells}) == len(cells)
