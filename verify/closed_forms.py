@@ -16,7 +16,7 @@ from reference.notation import BoolArray, FloatArray, IntArray
 FAN_OUT = 16
 """Children of a tree node, as `fast.threshold_search` documents it."""
 
-DENSE_AT = 16
+DENSE_FORWARD, DENSE_BACK = 6, 12
 """Vectors with more than one entry in so many are multiplied by the whole matrix, as `fast.low_rank` documents it."""
 
 Patterns = Sequence[BoolArray]
@@ -161,7 +161,7 @@ class Factors:
     def add(self, left: BoolArray, right: BoolArray, budget: float) -> int:
         """Append terms; return the multiply-adds of the fold that follows at the budget, 0 if none does.
 
-        Schoolbook: as long as the rank, the rows or the columns are fewer than 2048.
+        Schoolbook: as long as the rank, the rows or the columns are fewer than 4096.
         """
         self.left, self.right = np.vstack([self.left, left]), np.vstack([self.right, right])
         if self.rank < budget:
@@ -196,12 +196,12 @@ class Factors:
 
 def columns_read(H: BoolArray, p: int) -> int:
     """Count the entries of ``W`` (p, q) that ``W h`` reads: ``p`` for each entry of ``h``; all, if dense."""
-    return p * (H.size if H.sum() * DENSE_AT > H.size else int(H.sum()))
+    return p * (H.size if H.sum() * DENSE_FORWARD > H.size else int(H.sum()))
 
 
 def entries_read(P: BoolArray, H: BoolArray) -> int:
     """Count those that ``W^T p`` at the entries of ``h`` reads: their product, summed over points; all, if dense."""
-    if P.sum() * DENSE_AT > P.size:
+    if P.sum() * DENSE_BACK > P.size:
         return int(P.size * H.shape[1])
     return int(np.sum(P.sum(axis=1) * H.sum(axis=1)))
 

@@ -45,7 +45,7 @@ def small_grid() -> Iterator[None]:
         patch.setattr(deep_cost, "SEEDS", 6)
         patch.setattr(deep_cost, "SLOPE_MARGIN", 0.12)  # few seeds and short
         patch.setattr(deep_cost, "TERMS", TERMS)
-        patch.setattr(deep_cost, "SHAPES", [deep_cost.SHAPES[i] for i in (2, 4, 7, 8, 10)])
+        patch.setattr(deep_cost, "SHAPES", [deep_cost.SHAPES[i] for i in (2, 4, 7, 8, 10, 11)])
         patch.setattr(deep_cost, "SEEDS_SHAPES", 1)
         patch.setattr(deep_cost, "ONCE", [{**once, "width": 1 << 10, "n": 8} for once in deep_cost.ONCE[:3]])
         yield
@@ -250,6 +250,24 @@ def test_a_hidden_scan_is_caught_by_the_witness_alone(sound: Results, run: type[
     assert found["forbidden"] == "invalid"
 
 
+class ScansBelow(MultiLayerRun):
+    """Sends the points through the layers below again, whose signals it has."""
+
+    def _try(self, g: FloatArray) -> State:
+        _ = self.X @ self.initial.weights[0].T
+        return super()._try(g)
+
+
+def test_a_hidden_scan_of_the_layers_below_is_caught_too(sound: Results) -> None:
+    found = caught_by(sound, trained(ScansBelow), "shapes", trained=[2])
+    assert (found["witness"], found["exact"]) == ("fails", "holds")
+
+
+def test_whole_products_where_many_fire_are_no_offence(sound: Results) -> None:
+    witnessed = {inputs["alpha"]: "witness" in result for inputs, result in sound if inputs["sweep"] == "shapes"}
+    assert witnessed == {0.05: False, 0.1: False, 0.24: True}
+
+
 def test_a_halved_counter_in_the_loop_fails_exact(sound: Results) -> None:
     found = caught_by(sound, trained(Modest))
     assert (found["exact"], found["witness"]) == ("fails", "holds")
@@ -333,11 +351,15 @@ def dense_loop(*args: Any, rank_budget: int | None = None, **options: Any) -> Tr
     return fast.multi_layer_baselines.train_multi_layer_dense(*args, **options)
 
 
+def dense_start(*args: Any, rank_budget: int | None = None, **options: Any) -> Any:  # noqa: ANN401
+    return fast.multi_layer_baselines.MultiLayerDenseRun(*args, **options)
+
+
 def test_dense_in_the_place_of_the_fast_loop_and_modest_in_the_place_of_dense_both_fail(sound: Results) -> None:
-    cells = [inputs for inputs, _ in sound if inputs["sweep"] in deep_cost.WITNESSED and inputs["width"] < 1 << 11]
+    cells = [inputs for inputs, _ in sound if inputs["sweep"] in deep_cost.FITTED and inputs["width"] < 1 << 11]
     code = CodeUnderTest(
         deep_train=dense_loop,
-        start_deep=fast.multi_layer_baselines.MultiLayerDenseRun,
+        start_deep=dense_start,
         deep_train_dense=modest,
     )
     found = verdicts([*measured(code, cells), *(each for each in sound if each[0]["sweep"] == "once")])

