@@ -182,7 +182,7 @@ def test_the_true_code_end_to_end(sound: Results) -> None:
     assert set(verdicts(results).values()) == {"holds"}
     for _, result in sound:
         assert result["fit"]["relaid"] == 2048**2
-        assert fine_tuning.share(result["all"]) < 0.1
+        assert fine_tuning.share(result["all"]) < fine_tuning.COST_MARGIN
     figure = Figure()
     fine_tuning.plot(figure, results)
     figure.canvas.draw()
@@ -304,11 +304,12 @@ def test_a_breakdown_of_the_fast_path_alone_flips_agreement_and_fits(error: Exce
     }
 
 
+@pytest.mark.usefixtures("small")
 def test_a_scan_of_all_weights_in_every_iteration_flips_the_cost() -> None:
     def scan(trace: Trace[Any]) -> Trace[Any]:
-        return replace(trace, counts=[{**counts, "scan": 32 * 2048**2} for counts in trace.counts])
+        return replace(trace, counts=[{**counts, "scan": 24 * 512**2} for counts in trace.counts])
 
-    results = measured(altered(scan), width=2048)
+    results = measured(altered(scan))
     assert fine_tuning.share(results[0][1]["all"]) > fine_tuning.COST_MARGIN
     assert fine_tuning.share(results[0][1]["last"]) > fine_tuning.LAST_MARGIN
 
