@@ -184,6 +184,25 @@ def load(path: str | os.PathLike[str]) -> TwoLayerNetwork | MultiLayerNetwork:
     )
 
 
+def is_network_file(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a file says of itself that it holds a network, of any version; its arrays are not checked.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Any file, or none.
+
+    Returns
+    -------
+    bool
+    """
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            return _says_so(archive)
+    except (*UNREADABLE_NPZ, TypeError):
+        return False
+
+
 def _read(path: str | os.PathLike[str]) -> dict[str, NDArray[np.generic]]:
     """Read all arrays of a network file; check that it is one, and not newer than this code."""
     try:
@@ -207,7 +226,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, NDArray[np.generic]]:
 
 def _check_format(path: str | os.PathLike[str], archive: np.lib.npyio.NpzFile) -> None:
     """Stop at a file that is no network file, or a newer one."""
-    if "format" not in archive.files or _text(archive["format"]) != FORMAT:
+    if not _says_so(archive):
         held = ", ".join(archive.files[:8]) or "nothing"
         raise InputError(f"{path}: no network file (it holds {held}); {REMEDY}")
     version = archive["version"] if "version" in archive.files else np.array("none")
@@ -217,6 +236,10 @@ def _check_format(path: str | os.PathLike[str], archive: np.lib.npyio.NpzFile) -
         raise InputError(
             f"{path}: a network file of version {version}, and this code reads up to {VERSION}; update the code"
         )
+
+
+def _says_so(archive: np.lib.npyio.NpzFile) -> bool:
+    return "format" in archive.files and _text(archive["format"]) == FORMAT
 
 
 def _matrices(path: str | os.PathLike[str], arrays: dict[str, NDArray[np.generic]]) -> list[str]:

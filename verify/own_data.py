@@ -702,21 +702,25 @@ def _shown_runs(result: Result) -> dict[str, dict[str, Any]]:
     return runs
 
 
-def _describe_residuals(result: Result) -> list[str]:
-    runs = _shown_runs(result)
-    lines = ["Residuals" + "".join(f"{NAMES[way]:>16}{'ratio':>8}" for way in runs)[3:]]
-    columns = [(run["residuals"], [None, *ratios_of(run["residuals"])]) for run in runs.values()]
+def residual_table(runs: dict[str, Sequence[float | None]]) -> list[str]:
+    """Write the residuals of some runs in columns, each beside its ratio to the one before."""
+    lines = ["Residuals" + "".join(f"{name:>16}{'ratio':>8}" for name in runs)[3:]]
+    columns = [(residuals, [None, *ratios_of(residuals)]) for residuals in runs.values()]
     last = max(len(residuals) for residuals, _ in columns) - 1
     for t in range(last + 1):
         if t > SHOWN and t % 10 and t != last:
             continue
         cells = ""
         for residuals, ratios in columns:
-            shown = (
-                (or_dash(residuals[t], ".6e"), or_dash(ratios[t], ".2g")) if t < len(residuals) else ("", "")
-            )
+            shown = (or_dash(residuals[t], ".6e"), or_dash(ratios[t], ".2g")) if t < len(residuals) else ("", "")
             cells += f"{shown[0]:>16}{shown[1]:>8}"
         lines.append(f"  {t:>4}{cells}".rstrip())
+    return lines
+
+
+def _describe_residuals(result: Result) -> list[str]:
+    runs = _shown_runs(result)
+    lines = residual_table({NAMES[way]: run["residuals"] for way, run in runs.items()})
     stopped: dict[str, list[str]] = {}
     for way, run in runs.items():
         if run["stopped"]:
