@@ -5,6 +5,7 @@ A network file is an ``.npz`` archive of plain arrays; nothing in it is pickled:
     format      "sublinear-gauss-newton network"
     version     1; a later version of this project may write more, and says so here
     kind        "two-layer" or "multi-layer"
+    depth       how many matrices there are
     weights_1 .. weights_L    float64, in the memory order that they had (row by row or column by column)
     signs       float64 (m,)
     shift       float64
@@ -75,6 +76,7 @@ def save(path: str | os.PathLike[str], network: Network) -> None:
         "format": np.array(FORMAT),
         "version": np.array(VERSION),
         "kind": np.array(kind),
+        "depth": np.array(len(weights)),
         "signs": dense.signs,
         "shift": np.array(dense.shift),
         "normalized": np.array(normalized),
@@ -208,7 +210,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, NDArray[np.generic]]:
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             _check_format(path, archive)
-            missing = sorted({"kind", "signs", "shift", "normalized"} - set(archive.files))
+            missing = sorted({"kind", "depth", "signs", "shift", "normalized"} - set(archive.files))
             if missing:
                 raise InputError(f"{path}: the network file lacks {', '.join(missing)}; {REMEDY}")
             return {name: archive[name] for name in archive.files}
@@ -244,8 +246,10 @@ def _says_so(archive: np.lib.npyio.NpzFile) -> bool:
 
 def _matrices(path: str | os.PathLike[str], arrays: dict[str, NDArray[np.generic]]) -> list[str]:
     """List the names of the matrices, the first layer first."""
-    count = sum(name.startswith(WEIGHTS) for name in arrays)
-    names = [f"{WEIGHTS}{layer}" for layer in range(1, max(count, 1) + 1)]
+    depth = arrays["depth"]
+    if depth.ndim or depth.dtype.kind not in "iu" or not 1 <= int(depth) <= len(arrays):
+        raise InputError(f"{path}: depth is {depth}, and not the number of matrices in the file; {REMEDY}")
+    names = [f"{WEIGHTS}{layer}" for layer in range(1, int(depth) + 1)]
     missing = [name for name in names if name not in arrays]
     if missing:
         raise InputError(f"{path}: the network file lacks {missing[0]}; {REMEDY}")

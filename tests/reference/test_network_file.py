@@ -222,7 +222,13 @@ W = np.ones((5, 3))
         (lambda arrays: (arrays.pop("kind"), arrays.pop("shift")), "lacks kind, shift; write it again"),
         (lambda arrays: arrays.pop("weights_1"), "lacks weights_1"),
         (lambda arrays: (arrays.pop("weights_1"), arrays.pop("weights_2")), "lacks weights_1"),
-        (lambda arrays: arrays.update(weights_4=W), "lacks weights_3"),
+        (lambda arrays: arrays.pop("weights_2"), "lacks weights_2"),
+        (entry("depth", 3), "lacks weights_3"),
+        (entry("depth", 1000), "depth is 1000, and not the number of matrices in the file; write it again"),
+        (entry("depth", 0), "depth is 0, and not"),
+        (entry("depth", 2.0), "depth is 2.0, and not"),
+        (entry("depth", [2]), r"depth is \[2\], and not"),
+        (lambda arrays: arrays.pop("depth"), "lacks depth"),
         (entry("kind", "three-layer"), "kind of network is 'three-layer' with 2 matrices, normalized True"),
         (entry("kind", "two-layer"), "kind of network is 'two-layer' with 2 matrices"),
         (entry("kind", [1.0]), "kind of network is ''"),
@@ -252,7 +258,7 @@ def test_files_with_a_bad_entry(saved: Path, change: Change, words: str) -> None
 
 
 def test_a_normalized_two_layer_network_is_refused(saved: Path) -> None:
-    changed(saved, lambda arrays: (arrays.pop("weights_2"), arrays.update(kind=np.array("two-layer"))))
+    changed(saved, lambda arrays: arrays.update(depth=np.array(1), kind=np.array("two-layer")))
     with pytest.raises(InputError, match="has one matrix and is not normalized"):
         load(saved)
 
@@ -338,6 +344,8 @@ def test_an_impossible_size_is_an_error_and_not_a_crash(saved: Path) -> None:
 def test_names_of_the_format_do_not_change_unnoticed(saved: Path) -> None:
     # Files of users outlive this code.
     with np.load(saved) as archive:
-        assert archive.files == ["format", "version", "kind", "signs", "shift", "normalized", "weights_1", "weights_2"]
+        assert archive.files == [
+            *("format", "version", "kind", "depth", "signs", "shift", "normalized", "weights_1", "weights_2")
+        ]
     assert (network_file.FORMAT, network_file.VERSION) == ("sublinear-gauss-newton network", 1)
     assert (network_file.TWO_LAYER, network_file.MULTI_LAYER) == ("two-layer", "multi-layer")
