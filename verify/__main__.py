@@ -28,7 +28,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
+from reference import network_file
 from reference.notation import InputError, NothingFiresError, SingularGramError
+from reference.trace import Network
 from verify import loading, report, seeds
 from verify.cells import write_atomically
 from verify.experiment import CodeUnderTest, Experiment, Profile
@@ -56,6 +58,8 @@ examples:
   python -m verify --thorough --seed 1          larger sizes and more seeds; about ten times as long
   python -m verify --data digits --centre       the handwritten digits that come with the package
   python -m verify --data mine.csv --target price --scale
+  python -m verify --data digits --centre --fine-tune --save-network tuned.npz
+  python -m verify --data more.csv --fine-tune --layers 2 --network tuned.npz
 
 output:
   DIR/results.json   every claim with verdict, estimate, interval, margin, domain; and the environment
@@ -79,7 +83,10 @@ cells/         the measurements, one file each; a later run of the same code reu
 MARK = "ABOUT.txt"
 OWN_DATA = "data"
 """Experiment name of the claims about a user's own data."""
-DATA_OPTIONS = ("target", "centre", "scale", "rows", "width", "alpha", "drop_duplicates")
+DATA_OPTIONS = ("target", "centre", "scale", "rows", "width", "alpha", "drop_duplicates", "fine_tune")
+FINE_TUNE_OPTIONS = ("depth", "layers", "normalized", "network", "save_network")
+NETWORK_BRINGS = ("width", "depth", "alpha", "normalized")
+"""What a saved network has already."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -119,7 +126,26 @@ def parser() -> Parser:
     own.add_argument("--width", type=int, metavar="M", help="neurons (default 4096)")
     own.add_argument("--alpha", type=float, metavar="A", help="about M^(1-A) neurons fire (default 0.24)")
     own.add_argument("--drop-duplicates", action="store_true", help="drop repeated and opposite rows")
+    tune = made.add_argument_group(
+        "fine-tuning on your own data",
+        "A deep network is fitted to the target on half of the rows, all layers; then the same network is\n"
+        "fine-tuned on the other half to new labels: +1 where the target is above its median, -1 elsewhere.",
+    )
+    tune.add_argument("--fine-tune", action="store_true", help="do this with the file of --data")
+    tune.add_argument("--depth", type=int, metavar="L", help="layers of the network (default 2)")
+    tune.add_argument("--layers", type=layer_numbers, metavar="1,2", help="which to fine-tune (default: all)")
+    tune.add_argument("--normalized", action="store_true", help="scale every hidden signal to length 1")
+    tune.add_argument("--network", type=Path, metavar="FILE", help="start from a saved network, not a random one")
+    tune.add_argument("--save-network", type=Path, metavar="FILE", help="write the fine-tuned network (.npz)")
     return made
+
+
+def layer_numbers(text: str) -> tuple[int, ...]:
+    """Read layer numbers separated by commas."""
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of layers; pass numbers, for instance 1,2") from None
 
 
 def main(arguments: Sequence[str] | None = None, *, experiments: Sequence[Experiment] | None = None) -> int:
@@ -179,8 +205,15 @@ def answer(options: argparse.Namespace, experiments: Sequence[Experiment] | None
     # With a file, the claims about that file are the question, and others are measured when they are named.
     chosen = [] if options.data and not options.claims else select(experiments, options.claims)
     check_out(options.out)
-    own = [measure_own_data(options)] if options.data else []
+    own, network = [], None
+    if options.fine_tune:
+        decision, network = measure_fine_tuning(options)
+        own = [decision]
+    elif options.data:
+        own = [measure_own_data(options)]
     end_on_termination()
+    if options.save_network:
+        save(network, options.save_network)
     mark(options.out)
     found = run(
         chosen,
@@ -207,7 +240,8 @@ def check_options(options: argparse.Namespace) -> None:
     Raises
     ------
     InputError
-        Negative numbers; an option that needs ``--data`` without it.
+        Negative numbers; an option that needs ``--data`` or ``--fine-tune`` without it, or does not go with
+        ``--network``.
     """
     for name in ("seed", "jobs"):
         value = getattr(options, name)
@@ -218,10 +252,17 @@ def check_options(options: argparse.Namespace) -> None:
         if given:
             option = given[0].replace("_", "-")
             raise InputError(f"--{option} says how to treat a file; name the file with --data")
-    for name in ("rows", "width"):
+    for name in ("rows", "width", "depth"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise InputError(f"--{name} is {value}; pass 1 or more")
+    given = [name.replace("_", "-") for name in FINE_TUNE_OPTIONS if getattr(options, name) not in (None, False)]
+    if given and not options.fine_tune:
+        raise InputError(f"--{given[0]} is for fine-tuning; add --fine-tune and the --data to do it with")
+    if options.network:
+        given = [name for name in NETWORK_BRINGS if getattr(options, name) not in (None, False)]
+        if given:
+            raise InputError(f"--{given[0]} comes with the network of --network; leave one of the two out")
 
 
 def select(experiments: Sequence[Experiment], wanted: str | None) -> list[Experiment]:
@@ -318,15 +359,7 @@ def measure_own_data(options: argparse.Namespace) -> Decision:
     """
     from verify import own_data
 
-    rng = seeds.generator(options.seed, OWN_DATA)
-    prepared = loading.prepare(
-        loading.load(options.data, target=options.target),
-        rows=options.rows,
-        centre=options.centre,
-        scale=options.scale,
-        drop_duplicates=options.drop_duplicates,
-        rng=rng,
-    )
+    prepared = prepare(options)
     start = time.perf_counter()
     try:
         text, findings, result = own_data.run(
@@ -351,6 +384,75 @@ def measure_own_data(options: argparse.Namespace) -> Decision:
         draw=lambda figure: own_data.plot(figure, result),
         text=text,
     )
+
+
+def measure_fine_tuning(options: argparse.Namespace) -> tuple[Decision, Network | None]:
+    """Read the user's file, fit and fine-tune a network on it and say what was found.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        As parsed.
+
+    Returns
+    -------
+    decision : Decision
+    network : Network or None
+        The fine-tuned one, unless the training left none.
+
+    Raises
+    ------
+    InputError
+        A file or its content cannot be used; the network cannot be saved where it should.
+    """
+    from verify import own_fine_tuning
+
+    if options.save_network:
+        own_fine_tuning.check_place(options.save_network, data=options.data, network=options.network)
+    settings = own_fine_tuning.Settings(
+        width=options.width,
+        depth=options.depth,
+        alpha=options.alpha,
+        normalized=options.normalized,
+        layers=options.layers,
+        network=own_fine_tuning.load_network(options.network) if options.network else None,
+        seed=options.seed,
+    )
+    prepared = prepare(options)
+    start = time.perf_counter()
+    text, findings, result, network = own_fine_tuning.run(prepared, settings, code=CodeUnderTest())
+    decision = Decision(
+        name=OWN_DATA,
+        title=f"Fine-tuning on your data: {prepared.name}",
+        claims=own_fine_tuning.CLAIMS,
+        findings=tuple(findings),
+        seconds=time.perf_counter() - start,
+        cells=1,
+        draw=lambda figure: own_fine_tuning.plot(figure, result),
+        text=text,
+    )
+    return decision, network
+
+
+def prepare(options: argparse.Namespace) -> loading.Prepared:
+    """Read the user's file and turn it into a problem; see `verify.loading` for the errors."""
+    return loading.prepare(
+        loading.load(options.data, target=options.target),
+        rows=options.rows,
+        centre=options.centre,
+        scale=options.scale,
+        drop_duplicates=options.drop_duplicates,
+        rng=seeds.generator(options.seed, OWN_DATA),
+    )
+
+
+def save(network: Network | None, path: Path) -> None:
+    """Write the fine-tuned network, as a whole or not at all."""
+    if network is None:
+        complain(f"fine-tuning broke down and left no network; {path} is not written")
+        return
+    network_file.save(path, network)
+    complain(f"the fine-tuned network is in {path}")
 
 
 def end_on_termination() -> None:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import zipfile
 import zlib
 from dataclasses import dataclass
 from importlib import resources
@@ -27,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+from reference.network_file import UNREADABLE_NPZ
 from reference.notation import (
     UNIT_LENGTH_SLACK,
     UNIT_ROUNDOFF,
@@ -60,17 +60,6 @@ SAME = 64 * UNIT_ROUNDOFF
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 NPZ_REMEDY = "write it with numpy.savez(file, X=X, y=y)"
-UNREADABLE_NPZ = (
-    ValueError,
-    OSError,
-    EOFError,
-    KeyError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What `numpy.load` raises for a file that is damaged, pickled or something else; `RuntimeError` for an encrypted
-archive and, as its kind `NotImplementedError`, for a compression that Python does not know."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -109,6 +109,9 @@ WRAPPED = 100
 SHOWN = 40
 """Iterations of which every one has its line in the table; of later ones only each tenth and the last."""
 
+STATES = ("active_pairs", "rank", "watched")
+"""Counts that say how large a state is; no work."""
+
 Train = Callable[[int, float], Trace[Any]]
 """One way to train: ``(iterations, tolerance) -> Trace``."""
 
@@ -238,18 +241,18 @@ def measure(
         with suppress(DivergenceError):
             ways["events"](1, 0.0)  # what stops the first iteration is the input's fault, and is raised
     except (NothingFiresError, SingularGramError) as error:
-        raise type(error)(_in_file(str(error), prepared)) from error
-    long = {way: _record(ways[way], iterations, DONE) for way in ("events", "dense")}
+        raise type(error)(in_file(str(error), prepared)) from error
+    long = {way: record_run(ways[way], iterations, DONE) for way in ("events", "dense")}
     safeguarded = _way(code.train, network, prepared, search="events", step="safeguarded")
-    long["safeguarded"] = _record(safeguarded, PATIENCE * iterations, DONE)
+    long["safeguarded"] = record_run(safeguarded, PATIENCE * iterations, DONE)
     for record in long.values():
         trace = record.pop("trace")
         record["fell_back"] = _fell_back(trace)
         record["recomputed"] = _recomputed(trace, prepared)
-        record["stopped"] = record["stopped"] and _in_file(record["stopped"], prepared)
+        record["stopped"] = record["stopped"] and in_file(record["stopped"], prepared)
     short, seconds = _rounds(ways)
     base = "reference" if "reference" in short else "dense"
-    result: Result = _plain(
+    result: Result = as_plain(
         {
             "name": prepared.name,
             "unit": prepared.unit,
@@ -266,7 +269,9 @@ def measure(
             "runs": long,
             "base": base,
             "agreement": {
-                way: _difference(short[way], short[base], prepared) for way in short if way != base
+                way: difference_of(short[way], short[base], prepared.y, prepared.unseen)
+                for way in short
+                if way != base
             },
             "seconds": seconds,
         }
@@ -335,7 +340,7 @@ def _geometry(network: TwoLayerNetwork, prepared: Prepared, code: CodeUnderTest)
     }
 
 
-def _record(train: Train, iterations: int, tolerance: float) -> dict[str, Any]:
+def record_run(train: Train, iterations: int, tolerance: float) -> dict[str, Any]:
     """Train, and turn an end before time into data: a run that breaks down is a finding, not an error."""
     try:
         trace = train(iterations, tolerance)
@@ -377,7 +382,7 @@ def _fell_back(trace: Trace[Any] | None) -> bool:
     return isinstance(network, ImplicitNetwork) and network.weights is not None
 
 
-def _in_file(message: str, prepared: Prepared) -> str:
+def in_file(message: str, prepared: Prepared) -> str:
     """Name lines of the file where a message names rows of the sample."""
 
     def place(row: str) -> int:
@@ -388,7 +393,11 @@ def _in_file(message: str, prepared: Prepared) -> str:
         lambda found: f"{prepared.unit}s {place(found[1])} and {place(found[2])}",
         message,
     )
-    return re.sub(r"\bon data point (\d+)", lambda found: f"on {prepared.unit} {place(found[1])}", message)
+    return re.sub(
+        r"\b((?:on|of)(?= data point)|the first of them)(?: data point)? (\d+)",
+        lambda found: f"{found[1]} {prepared.unit} {place(found[2])}",
+        message,
+    )
 
 
 def _longest(train: Train, iterations: int, tolerance: float) -> int:
@@ -406,7 +415,7 @@ def _longest(train: Train, iterations: int, tolerance: float) -> int:
 
 def _rounds(ways: dict[str, Train]) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, list[float]]]]:
     """Run each way over a few iterations, and time some, interleaved so that a busy moment hits all alike."""
-    short = {way: _record(train, COMPARED, 0.0) for way, train in ways.items()}
+    short = {way: record_run(train, COMPARED, 0.0) for way, train in ways.items()}
     seconds: dict[str, dict[str, list[float]]] = {way: {"prepare": [], "iteration": []} for way in TIMED}
     if any(short[way]["stopped"] for way in TIMED):
         return short, seconds
@@ -429,8 +438,8 @@ def _seconds(train: Train, iterations: int) -> float:
     return time.perf_counter() - begin
 
 
-def _difference(one: dict[str, Any], other: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
-    """Compare two short runs: residuals relative to the first one, predictions relative to their size."""
+def difference_of(one: dict[str, Any], other: dict[str, Any], y: FloatArray, unseen: FloatArray) -> dict[str, Any]:
+    """Compare two runs on labels ``y``: residuals relative to the first one, predictions relative to their size."""
     first, second = one["residuals"], other["residuals"]
     pairs = [pair for pair in zip(first, second, strict=False) if np.isfinite(pair).all()]
     differences: dict[str, Any] = {
@@ -442,10 +451,10 @@ def _difference(one: dict[str, Any], other: dict[str, Any], prepared: Prepared) 
         "unseen": None,
     }
     if one["trace"] is not None and other["trace"] is not None:
-        labels = float(np.linalg.norm(prepared.y))
+        labels = float(np.linalg.norm(y))
         differences["predictions"] = _relative(one["trace"].predictions, other["trace"].predictions, labels)
-        if len(prepared.unseen):
-            outputs = [run["trace"].network.predict(prepared.unseen) for run in (one, other)]
+        if len(unseen):
+            outputs = [run["trace"].network.predict(unseen) for run in (one, other)]
             differences["unseen"] = _relative(outputs[0], outputs[1], 0.0)
     return differences
 
@@ -456,12 +465,12 @@ def _relative(first: FloatArray, second: FloatArray, scale: float) -> float:
     return float(np.linalg.norm(first - second)) / size
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401
+def as_plain(value: Any) -> Any:  # noqa: ANN401
     """Turn NumPy values into plain numbers and lists, and numbers that are not finite into ``None``."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: as_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):
-        return [_plain(item) for item in value]
+        return [as_plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not np.isfinite(value) else value
@@ -502,7 +511,7 @@ def _agreement(result: Result) -> Finding:
     return Finding("data.agreement", verdict, worst, None, f"<= {allowance:.1e}", _domain(result), reason)
 
 
-def _ratios(residuals: Sequence[float | None]) -> list[float | None]:
+def ratios_of(residuals: Sequence[float | None]) -> list[float | None]:
     """Residual over the one before, for every iteration."""
     return [after / before if before and after is not None else None for before, after in pairwise(residuals)]
 
@@ -514,7 +523,7 @@ def _halving(result: Result) -> Finding:
     # Below the target only rounding is left, which need not shrink.
     judged = [
         (t, ratio)
-        for t, ratio in enumerate(_ratios(residuals), 1)
+        for t, ratio in enumerate(ratios_of(residuals), 1)
         if residuals[t - 1] and residuals[t - 1] > DONE * start
     ]
     finite = [ratio for _, ratio in judged if ratio is not None]
@@ -558,7 +567,7 @@ def _rises(residuals: Sequence[float | None]) -> list[int]:
     ]
 
 
-def _reached(residuals: Sequence[float | None]) -> float | None:
+def reached_by(residuals: Sequence[float | None]) -> float | None:
     """Last residual over the first."""
     last = residuals[-1]
     return None if last is None else last / (residuals[0] or 1.0)
@@ -566,19 +575,19 @@ def _reached(residuals: Sequence[float | None]) -> float | None:
 
 def _safeguarded(result: Result) -> Finding:
     run = result["runs"]["safeguarded"]
-    residuals, taken, reached = run["residuals"], len(run["residuals"]) - 1, _reached(run["residuals"])
+    residuals, taken, reached = run["residuals"], len(run["residuals"]) - 1, reached_by(run["residuals"])
     rises, untrue = _rises(residuals), _misreported(run, result)
     verdict: Verdict = "fails"
     if untrue:
         verdict, reason = "invalid", untrue
     elif rises:
-        before, after = (_shown(residuals[t], ".6g") for t in (rises[0] - 1, rises[0]))
+        before, after = (or_dash(residuals[t], ".6g") for t in (rises[0] - 1, rises[0]))
         reason = f"iteration {rises[0]} raised the residual from {before} to {after}"
     elif run["stopped"]:
         reason = run["stopped"]
     elif reached is None or reached > DONE:
         verdict = "undecided"
-        reason = f"the residual never rose, but it ends at {_shown(reached, '.1e')} of the start, since only "
+        reason = f"the residual never rose, but it ends at {or_dash(reached, '.1e')} of the start, since only "
         reason += f"{taken} iterations were allowed"
     else:
         verdict = "holds"
@@ -602,13 +611,13 @@ def _assumptions(result: Result) -> Finding:
     return Finding("data.assumptions", "holds", asked / used, None, margin, _domain(result), reason)
 
 
-def _work(counts: dict[str, int]) -> int:
-    """Add up the work of an iteration; the number of fired pairs is a state, not work."""
-    return sum(work for phase, work in counts.items() if phase != "active_pairs")
+def work_of(counts: dict[str, int]) -> int:
+    """Add up the work of an iteration, or of a preparation."""
+    return sum(work for phase, work in counts.items() if phase not in STATES)
 
 
 def _cost(result: Result) -> Finding:
-    work = {way: [_work(counts) for counts in result["runs"][way]["counts"]] for way in ("events", "dense")}
+    work = {way: [work_of(counts) for counts in result["runs"][way]["counts"]] for way in ("events", "dense")}
     margin = "event path / all neurons < 1, all iterations together"
     taken = min(len(iterations) for iterations in work.values())
     if not taken:
@@ -653,12 +662,12 @@ def describe(result: Result, findings: Sequence[Finding]) -> str:
     ]
     verdicts = ["In plain words"]
     for claim, finding in zip(claims(result), findings, strict=True):
-        verdicts += _wrapped(claim.statement, f"  {finding.verdict:<9}  ")
-        verdicts += _wrapped(f"{finding.reason}.", " " * 13)
+        verdicts += wrapped(claim.statement, f"  {finding.verdict:<9}  ")
+        verdicts += wrapped(f"{finding.reason}.", " " * 13)
     return "\n\n".join("\n".join(block) for block in [*blocks, verdicts] if block)
 
 
-def _wrapped(text: str, first: str) -> list[str]:
+def wrapped(text: str, first: str) -> list[str]:
     """Break a text into lines, the first one after ``first``, the others indented as far."""
     indent = " " * len(first)
     return textwrap.wrap(text, WRAPPED, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False)
@@ -681,7 +690,7 @@ def _describe_data(result: Result) -> list[str]:
         f"  separation delta    {closest}",
         f"  lambda_min(K)       {geometry['lambda_kernel']:.4g}  (kernel: the limit of G)",
         f"  lambda_min(G)       {geometry['lambda_gram']:.4g}  (at the start)",
-        f"  width asked for     {_shown(width, '.3g')}  (Theorem 5.1 with constant 1)",
+        f"  width asked for     {or_dash(width, '.3g')}  (Theorem 5.1 with constant 1)",
     ]
 
 
@@ -693,33 +702,38 @@ def _shown_runs(result: Result) -> dict[str, dict[str, Any]]:
     return runs
 
 
-def _describe_residuals(result: Result) -> list[str]:
-    runs = _shown_runs(result)
-    lines = ["Residuals" + "".join(f"{NAMES[way]:>16}{'ratio':>8}" for way in runs)[3:]]
-    columns = [(run["residuals"], [None, *_ratios(run["residuals"])]) for run in runs.values()]
+def residual_table(runs: dict[str, Sequence[float | None]]) -> list[str]:
+    """Write the residuals of some runs in columns, each beside its ratio to the one before."""
+    lines = ["Residuals" + "".join(f"{name:>16}{'ratio':>8}" for name in runs)[3:]]
+    columns = [(residuals, [None, *ratios_of(residuals)]) for residuals in runs.values()]
     last = max(len(residuals) for residuals, _ in columns) - 1
     for t in range(last + 1):
         if t > SHOWN and t % 10 and t != last:
             continue
         cells = ""
         for residuals, ratios in columns:
-            shown = (
-                (_shown(residuals[t], ".6e"), _shown(ratios[t], ".2g")) if t < len(residuals) else ("", "")
-            )
+            shown = (or_dash(residuals[t], ".6e"), or_dash(ratios[t], ".2g")) if t < len(residuals) else ("", "")
             cells += f"{shown[0]:>16}{shown[1]:>8}"
         lines.append(f"  {t:>4}{cells}".rstrip())
+    return lines
+
+
+def _describe_residuals(result: Result) -> list[str]:
+    runs = _shown_runs(result)
+    lines = residual_table({NAMES[way]: run["residuals"] for way, run in runs.items()})
     stopped: dict[str, list[str]] = {}
     for way, run in runs.items():
         if run["stopped"]:
             stopped.setdefault(run["stopped"], []).append(NAMES[way])
     for sentence, ways in stopped.items():
-        lines += _wrapped(f"{', '.join(ways)}: {sentence}", "  ")
+        lines += wrapped(f"{', '.join(ways)}: {sentence}", "  ")
     if "safeguarded" not in runs:
         lines.append("  Safeguarded training gives the same residuals as the event path here.")
     return lines
 
 
-def _shown(value: float | None, form: str) -> str:
+def or_dash(value: float | None, form: str) -> str:
+    """Format a number, or a dash where there is none."""
     return "-" if value is None else format(value, form)
 
 
@@ -727,9 +741,9 @@ def _describe_agreement(result: Result) -> list[str]:
     lines = [f"Relative difference to {NAMES[result['base']]} over {COMPARED} iterations"]
     lines.append(f"  {'':<24}{'residuals':>12}{'predictions':>13}{'unseen rows':>13}")
     for way, difference in result["agreement"].items():
-        cells = [_shown(difference[part], ".1e") for part in ("residuals", "predictions", "unseen")]
+        cells = [or_dash(difference[part], ".1e") for part in ("residuals", "predictions", "unseen")]
         lines.append(f"  {NAMES[way]:<24}{cells[0]:>12}{cells[1]:>13}{cells[2]:>13}")
-    lines += _wrapped(
+    lines += wrapped(
         "Event path: looks only at neurons that a step may switch on or off; the default. Trees: the search of the "
         "paper. All neurons, compacted: dense loops, the second without neurons that never fire.",
         "  ",
@@ -745,9 +759,9 @@ def _describe_cost(result: Result) -> list[str]:
         if run["counts"]:
             totals: Counter[str] = Counter()
             for counts in run["counts"]:
-                totals.update({phase: work for phase, work in counts.items() if phase != "active_pairs"})
+                totals.update({phase: work for phase, work in counts.items() if phase not in STATES})
             phases = ", ".join(f"{phase} {work:.3g}" for phase, work in totals.items() if work)
-            lines += _wrapped(f"({phases})", f"  {NAMES[way]:<14}{totals.total():>10.3g}  ")
+            lines += wrapped(f"({phases})", f"  {NAMES[way]:<14}{totals.total():>10.3g}  ")
     if not result["seconds"]["events"]["iteration"]:
         return lines
     rounds = len(result["seconds"]["events"]["iteration"])
@@ -764,7 +778,7 @@ def _describe_cost(result: Result) -> list[str]:
 def _describe_safeguard(result: Result) -> list[str]:
     """Tell a user whose plain run went astray that there is another step, what it achieved and how to call it."""
     plain, safeguarded = result["runs"]["events"], result["runs"]["safeguarded"]
-    rises, reached = _rises(plain["residuals"]), _reached(plain["residuals"])
+    rises, reached = _rises(plain["residuals"]), reached_by(plain["residuals"])
     if plain["stopped"]:
         trouble = "diverged or broke down (see above)"
     elif rises:
@@ -773,7 +787,7 @@ def _describe_safeguard(result: Result) -> list[str]:
         trouble = f"only came to {reached:.1e} of the start"
     else:
         return []
-    achieved = _shown(_reached(safeguarded["residuals"]), ".1e")
+    achieved = or_dash(reached_by(safeguarded["residuals"]), ".1e")
     text = (
         f"On this file plain training {trouble}. The safeguarded step keeps only what lowers the residual. "
         f"From the same weights it came to {achieved} of the start in {len(safeguarded['residuals']) - 1} iterations"
@@ -781,7 +795,7 @@ def _describe_safeguard(result: Result) -> list[str]:
     )
     allowed = PATIENCE * result["iterations"]
     call = f'fast.gauss_newton.train(network, X, y, iterations={allowed}, tolerance={DONE:g}, step="safeguarded")'
-    return ["The safeguarded step", *_wrapped(text, "  "), f"  {call}"]
+    return ["The safeguarded step", *wrapped(text, "  "), f"  {call}"]
 
 
 def plot(figure: Figure, result: Result) -> None:
