@@ -5,6 +5,7 @@ from __future__ import annotations
 from verify.claims import (
     convergence,
     cost,
+    deep_equality,
     embedding,
     equality,
     events,
@@ -39,5 +40,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     query_time.EXPERIMENT,
     time.EXPERIMENT,
     total_time.EXPERIMENT,
+    deep_equality.EXPERIMENT,
 )
 """All experiments, in the order of the report."""
