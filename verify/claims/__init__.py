@@ -16,6 +16,7 @@ from verify.claims import (
     query_time,
     regression,
     search,
+    signals,
     sparsity,
     stability,
     time,
@@ -41,5 +42,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     time.EXPERIMENT,
     total_time.EXPERIMENT,
     deep_equality.EXPERIMENT,
+    signals.EXPERIMENT,
 )
 """All experiments, in the order of the report."""
