@@ -5,6 +5,7 @@ from __future__ import annotations
 from verify.claims import (
     convergence,
     cost,
+    deep_convergence,
     deep_equality,
     embedding,
     equality,
@@ -43,5 +44,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     total_time.EXPERIMENT,
     deep_equality.EXPERIMENT,
     signals.EXPERIMENT,
+    deep_convergence.EXPERIMENT,
 )
 """All experiments, in the order of the report."""

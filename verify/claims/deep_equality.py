@@ -87,17 +87,17 @@ GRID: list[Inputs] = [
     point("random", 16, 16, 1000, 0.1, 2, (1, 2)),
     point("random", 16, 16, 1000, 0.1, 2, (1,)),
     point("random", 24, 8, 777, 0.0, 2, (1, 2), law="uniform", budget=40),
-    point("pairs", 16, 8, 1000, 0.1, 3, (1, 2, 3)),
-    point("random", 12, 12, 900, 0.05, 3, (1, 3), law="uniform", budget=1),
+    point("pairs", 12, 8, 801, 0.05, 3, (1, 2, 3)),
+    point("random", 10, 12, 701, 0.05, 3, (1, 3), law="uniform", budget=1),
     point("twins", 13, 5, 801, 0.05, 3, (2, 3), budget=30),
     point("random", 12, 12, 600, 0.0, 3, (2,)),
     point("clash", 12, 12, 1000, 0.05, 2, (1, 2), budget=30),
     point("random", 1, 2, 400, 0.1, 2, (1, 2)),
     point("random", 16, 16, 1000, 0.3, 1, (1,)),
     point("pairs", 16, 16, 1000, 0.1, 2, (2,)),
-    point("clash", 12, 12, 1000, 0.05, 3, (3,), law="uniform"),
+    point("clash", 12, 12, 701, 0.05, 3, (3,), law="uniform"),
     point("random", 16, 16, 1000, 0.3, 2, (1, 2), normalized=True),
-    point("random", 16, 16, 1000, 0.24, 3, (1, 2, 3), normalized=True, budget=20),
+    point("random", 12, 16, 701, 0.24, 3, (1, 2, 3), normalized=True, budget=20),
     point("pairs", 16, 8, 801, 0.1, 3, (3,), law="uniform", normalized=True),
     point("twins", 12, 8, 400, 0.1, 2, (1,), normalized=True),
     point("clash", 12, 12, 1000, 0.1, 2, (1, 2), law="uniform", normalized=True, budget=1),
@@ -259,7 +259,7 @@ def _find(name: str, results: Sequence[tuple[Inputs, Result]]) -> Finding:
         f"{steps} iteration{'s' if steps > 1 else ''}"
     )
     if stopped:
-        domain += f"; {stopped} of the runs stopped with an error on either side"
+        domain += f"; {stopped} of the runs stopped with an error on both sides"
     errors = [(error, part, inputs) for inputs, result in results for part, error in result[name].items()]
     return worst_finding(f"deep_equality.{name}", errors, domain)
 

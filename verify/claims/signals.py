@@ -478,7 +478,8 @@ def plot(figure: Figure, results: Results) -> None:
             if any(dead):
                 right.plot(widths, dead, line, marker="o", color=f"C{index}", label=f"alpha={alpha}, layer {layer}")
     plots.log_log(left, x="width m", y="standard deviation of log ||h||^2", title="lines: predicted")
-    left.legend(fontsize="x-small")
+    left.set_ylim(top=40)
+    left.legend(fontsize="xx-small", ncols=2, loc="upper center")
     right.set_xscale("log", base=2)
     right.set(xlabel="width m", ylabel="share of dead signals", title="plain networks", ylim=(0, None))
     right.legend(fontsize="x-small")
