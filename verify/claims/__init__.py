@@ -7,6 +7,7 @@ from verify.claims import (
     cost,
     deep_convergence,
     deep_equality,
+    deep_phase_diagram,
     embedding,
     equality,
     events,
@@ -45,5 +46,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     deep_equality.EXPERIMENT,
     signals.EXPERIMENT,
     deep_convergence.EXPERIMENT,
+    deep_phase_diagram.EXPERIMENT,
 )
 """All experiments, in the order of the report."""
