@@ -6,12 +6,10 @@ What is asked, from the same start on the same data, of both searches: the trees
 2. ``cholesky``, ``sketch`` (trees) and ``events``, ``events_sketch``  After the last iteration, do all residuals, the
    predictions on training and on unseen points and the dense weights agree to 1e-7 relative?
 
-Errors are reported as a fraction of their bound, the largest over all cells: at most 1 means equal, and one larger
-error refutes the claim. A run that stops with one of the project's errors equals a run that stops with the same one,
-after the same residuals, and differs from every other; if the reference always stops there is no evidence. The cells
-cover random, pair, twin and clash data down to angle 0.1, uniform and Gaussian weights, widths that are no power of
-two, alpha from 0 to 0.24, one data point, points on a circle (d = 2), more points than inputs, and the digits as they
-are, not centred, for ten iterations.
+How runs are compared, and when one equals another, is said in `verify.comparison`; if the reference always stops there
+is no evidence. The cells cover random, pair, twin and clash data down to angle 0.1, uniform and Gaussian weights,
+widths that are no power of two, alpha from 0 to 0.24, one data point, points on a circle (d = 2), more points than
+inputs, and the digits as they are, not centred, for ten iterations.
 
 The digits are too large for the reference (10 s a run). There `fast.baselines.train_dense` stands in for it: dense,
 blocked, and held to the reference by its own tests.
@@ -20,31 +18,30 @@ blocked, and held to the reference by its own tests.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import reference.two_layer
-from reference.notation import DivergenceError, FloatArray, InputError
 from reference.trace import Trace
 from reference.two_layer import TwoLayerNetwork, shift_for
 from verify import loading, problems, tolerances
+from verify.comparison import (
+    MARGIN,
+    UNEQUAL,
+    Run,
+    Stopped,
+    attempt,
+    moved_alike,
+    plot_errors,
+    run_errors,
+    step_error,
+    stopped_alike,
+    worst_finding,
+)
 from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result
-from verify.statistics import Interval, decide_below, make_finding
-
-
-@dataclass(frozen=True, eq=False)
-class Stopped:
-    """A training run that an error stopped: the error's name, and the residuals up to there if it tells them."""
-
-    error: str
-    residual_norms: FloatArray
-
-
-Run = Trace[Any] | Stopped
-"""What a training run came to."""
+from verify.statistics import make_finding
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,12 +54,7 @@ WAYS = {
     "events_sketch": ("events", "sketch"),
 }
 """The claims on whole runs: search and solver."""
-QUANTITIES = ("residuals", "training predictions", "unseen predictions", "dense weights")
-UNEQUAL = 1e300
-"""Stands for an error without a size, such as a different number of residuals or an error raised; JSON has no
-infinity."""
 SEEDS = 3
-MARGIN = "<= 1 (error as a fraction of its bound)"
 GRID: list[Inputs] = [
     {"family": "random", "angle": None, "n": 32, "d": 16, "width": 8192, "alpha": 0.24, "law": "gaussian"},
     {"family": "random", "angle": None, "n": 96, "d": 32, "width": 4096, "alpha": 0.24, "law": "gaussian"},
@@ -136,30 +128,6 @@ def draw_problem(inputs: Inputs, rng: np.random.Generator) -> problems.Problem:
     return problems.make(inputs["family"], n, d, rng, angle=angle)
 
 
-def attempt(train: Callable[[], Trace[Any]]) -> Run:
-    """Train, or note the error that stopped the run."""
-    try:
-        return train()
-    except (InputError, DivergenceError) as failure:
-        return Stopped(type(failure).__name__, np.array(getattr(failure, "residual_norms", [])))
-
-
-def run_errors(run: Run, expected: Run, unseen: FloatArray) -> dict[str, float]:
-    """Compare two whole runs, quantity by quantity."""
-    if isinstance(run, Stopped) and isinstance(expected, Stopped) and run.error == expected.error:
-        errors = dict.fromkeys(QUANTITIES, 0.0)
-        if expected.residual_norms.size:
-            errors["residuals"] = relative_error(run.residual_norms, expected.residual_norms)
-        return errors
-    if isinstance(run, Stopped) or isinstance(expected, Stopped):
-        return dict.fromkeys(QUANTITIES, UNEQUAL)
-    mine, theirs = (
-        (r.residual_norms, r.predictions, r.network.predict(unseen), r.network.to_dense().weights)
-        for r in (run, expected)
-    )
-    return dict(zip(QUANTITIES, map(relative_error, mine, theirs), strict=True))
-
-
 def one_step_errors(
     network: TwoLayerNetwork, problem: problems.Problem, judge: Callable[..., Trace[Any]], code: CodeUnderTest
 ) -> dict[str, float]:
@@ -174,33 +142,19 @@ def one_step_errors(
 
 def one_step_error(run: Run, expected: Run, network: TwoLayerNetwork, problem: problems.Problem) -> float:
     """Return the error of the predictions over its bound, `UNEQUAL` when different neurons moved."""
-    X, y = problem.X, problem.y
+    X = problem.X
     if isinstance(run, Stopped) or isinstance(expected, Stopped):
-        same = isinstance(run, Stopped) and isinstance(expected, Stopped) and run.error == expected.error
-        return 0.0 if same else UNEQUAL
-    if not np.isfinite(run.predictions).all():
-        return UNEQUAL
+        return stopped_alike(run, expected)
     U = reference.two_layer.preactivations(network, X)
     # At points of unit length the band is widest for the longest weights.
     longest = float(np.linalg.norm(network.weights, axis=1).max())
-    clear = np.abs(U - network.shift) > tolerances.kink_band(longest, 1.0, network.shift)
-    moved = (run.network.to_dense().weights != network.weights).any(axis=1)
-    should_move = (expected.network.to_dense().weights != network.weights).any(axis=1)
-    if ((moved != should_move) & clear.all(axis=0)).any():
+    clear = np.asarray((np.abs(U - network.shift) > tolerances.kink_band(longest, 1.0, network.shift)).all(axis=0))
+    mine, theirs = (each.network.to_dense().weights for each in (run, expected))
+    if not moved_alike(mine, theirs, network.weights, clear):
         return UNEQUAL
     A = (network.shift <= U).astype(np.float64)
     condition = float(np.linalg.cond((X @ X.T) * (A @ A.T)))
-    scale = float(np.abs(expected.predictions).max() + np.abs(y).max())
-    error = float(np.abs(run.predictions - expected.predictions).max())
-    return min(error / tolerances.one_step(condition, scale), UNEQUAL)
-
-
-def relative_error(mine: FloatArray, theirs: FloatArray) -> float:
-    """Return the largest difference over the bound ``RUN`` times the largest entry; `UNEQUAL` for different shapes."""
-    if mine.shape != theirs.shape or not np.isfinite(mine).all():
-        return UNEQUAL
-    scale = max(float(np.abs(theirs).max()), float(np.finfo(np.float64).tiny))
-    return min(float(np.abs(mine - theirs).max()) / (tolerances.RUN * scale), UNEQUAL)
+    return step_error(run, expected, condition, problem.y)
 
 
 def decide(results: Sequence[tuple[Inputs, Result]]) -> list[Finding]:
@@ -216,46 +170,16 @@ def decide(results: Sequence[tuple[Inputs, Result]]) -> list[Finding]:
             make_finding(claim.id, None, "invalid", margin=MARGIN, domain=domain, reason=reason) for claim in CLAIMS
         ]
     return [
-        _finding(name, [(error, part, i) for i, r in results for part, error in r[name].items()], domain)
+        worst_finding(
+            f"equality.{name}", [(error, part, i) for i, r in results for part, error in r[name].items()], domain
+        )
         for name in ("one_step", *WAYS)
     ]
 
 
-def _finding(name: str, errors: list[tuple[float, str, Inputs]], domain: str) -> Finding:
-    sizes = [error for error, _, _ in errors]
-    worst, part, where = max(errors, key=lambda error: error[0])
-    interval = Interval(worst, min(sizes), worst)
-    verdict = decide_below(interval, 1.0)
-    at = ", ".join(f"{key}={value}" for key, value in where.items() if value is not None)
-    return make_finding(
-        f"equality.{name}",
-        interval,
-        # A bound on all runs: one run beyond it refutes the claim.
-        "fails" if verdict == "undecided" else verdict,
-        margin=MARGIN,
-        domain=domain,
-        reason=f"The largest error is {worst:.2g} of its bound, in the {part} at {at}.",
-    )
-
-
 def plot(figure: Figure, results: Sequence[tuple[Inputs, Result]]) -> None:
     """Draw every error as a fraction of its bound."""
-    axes = figure.subplots()
-    for index, name in enumerate(WAYS):
-        for place, quantity in enumerate(QUANTITIES):
-            errors = [max(result[name][quantity], 1e-12) for _, result in results]
-            axes.semilogy(
-                np.full(len(errors), place + 0.15 * index),
-                errors,
-                "os^v"[index],
-                color=f"C{index}",
-                alpha=0.6,
-                label=name.replace("_", " with ") if place == 0 else None,
-            )
-    axes.axhline(1, linestyle="--", color="black", linewidth=0.8)
-    axes.set_xticks(np.arange(len(QUANTITIES)) + 0.22, QUANTITIES)
-    axes.set_ylabel("error / bound")
-    axes.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1))
+    plot_errors(figure, results, tuple(WAYS))
 
 
 EXPERIMENT = Experiment(
