@@ -124,7 +124,7 @@ class OneLayer(MultiLayerRun):
     def _try(self, g: FloatArray) -> State:
         trial = super()._try(g)
         kept = [*trial.layers[: self.lowest], *self.state.layers[self.lowest :]]
-        return self._arrive(tuple(kept), trial.scores, trial.coefficients)
+        return self._arrive(tuple(kept), trial.scores, trial.coefficients, trial.rounding)
 
 
 class NoProjection(MultiLayerRun):
