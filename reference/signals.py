@@ -31,6 +31,7 @@ from typing import Protocol
 import numpy as np
 
 from reference.notation import FloatArray, IntArray, NothingFiresError, SingularGramError
+from reference.shifted_ntk import firing_probability
 
 FEWEST_FIRED = 5.0
 """Neurons that should fire on an input even where the signal is `DEVIATIONS` weaker than usual; none does with
@@ -50,17 +51,6 @@ class DeadSignalError(NothingFiresError):
     """On some data point no neuron of some layer fires; the message says on which, in which layer, and what helps."""
 
 
-def tail(b: float) -> float:
-    """Return ``Phi(-b)``, the probability that a standard normal is at least ``b``.
-
-    Examples
-    --------
-    >>> tail(0.0)
-    0.5
-    """
-    return math.erfc(b / math.sqrt(2)) / 2
-
-
 def second_moment(shift: float) -> float:
     """Return ``c_b = E max(Z - b, 0)^2`` for a standard normal ``Z`` (module docstring).
 
@@ -78,7 +68,7 @@ def second_moment(shift: float) -> float:
     >>> second_moment(0.0)
     0.5
     """
-    return (1 + shift**2) * tail(shift) - shift * _density(shift)
+    return (1 + shift**2) * firing_probability(shift) - shift * _density(shift)
 
 
 def kurtosis(shift: float) -> float:
@@ -98,7 +88,7 @@ def kurtosis(shift: float) -> float:
     >>> kurtosis(0.0)
     6.0
     """
-    fourth = (3 + 6 * shift**2 + shift**4) * tail(shift) - (5 * shift + shift**3) * _density(shift)
+    fourth = (3 + 6 * shift**2 + shift**4) * firing_probability(shift) - (5 * shift + shift**3) * _density(shift)
     return fourth / second_moment(shift) ** 2
 
 
@@ -119,7 +109,7 @@ def gain(shift: float) -> float:
     >>> gain(0.0)
     1.0
     """
-    return tail(shift) / second_moment(shift)
+    return firing_probability(shift) / second_moment(shift)
 
 
 def spread(width: int, shift: float, layer: int) -> float:
@@ -170,10 +160,10 @@ def healthy(width: int, alpha: float, depth: int, *, normalized: bool = False) -
     (True, False)
     """
     shift = math.sqrt(2 * alpha * math.log(width))
-    if width * tail(shift) < FEWEST_FIRED:
+    if width * firing_probability(shift) < FEWEST_FIRED:
         return False  # too few even at full strength; far out `kurtosis` cannot be computed
     weakest = 1.0 if normalized else math.exp(-DEVIATIONS * spread(width, shift, depth - 1) / 2)
-    return width * tail(shift / max(weakest, sys.float_info.min)) >= FEWEST_FIRED
+    return width * firing_probability(shift / max(weakest, sys.float_info.min)) >= FEWEST_FIRED
 
 
 def wide_enough(alpha: float, depth: int, *, normalized: bool = False) -> int | None:

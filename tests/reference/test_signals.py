@@ -14,6 +14,7 @@ from scipy import integrate, stats
 from reference import signals
 from reference.multi_layer import MultiLayerNetwork, forward, initialize
 from reference.notation import InputError, SingularGramError
+from reference.shifted_ntk import firing_probability
 from reference.signals import (
     DEVIATIONS,
     FEWEST_FIRED,
@@ -28,7 +29,6 @@ from reference.signals import (
     second_moment,
     singular_explained,
     spread,
-    tail,
     wide_enough,
 )
 from reference.two_layer import shift_for
@@ -45,7 +45,7 @@ def moment(shift: float, power: int) -> float:
 @given(st.floats(-1, 6))
 def test_the_moments_agree_with_quadrature(shift: float) -> None:
     second, fourth = moment(shift, 2), moment(shift, 4)
-    assert tail(shift) == pytest.approx(float(stats.norm.sf(shift)), rel=1e-12)
+    assert firing_probability(shift) == pytest.approx(float(stats.norm.sf(shift)), rel=1e-12)
     assert second_moment(shift) == pytest.approx(second, rel=1e-9)
     assert kurtosis(shift) == pytest.approx(fourth / second**2, rel=1e-8)
     assert gain(shift) == pytest.approx(moment(shift, 0) / second, rel=1e-9)
@@ -116,7 +116,7 @@ def test_healthy_means_enough_fired_neurons_at_the_weakest(depth: int, normalize
             strength = 1.0
             if not normalized and depth > 1:
                 strength = math.exp(-DEVIATIONS * spread(width, b, depth - 1) / 2)
-            expected = width * tail(b / strength) >= FEWEST_FIRED if strength > 1e-300 else False
+            expected = width * firing_probability(b / strength) >= FEWEST_FIRED if strength > 1e-300 else False
             assert healthy(width, alpha, depth, normalized=normalized) == expected
 
 
