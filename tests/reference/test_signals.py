@@ -79,7 +79,7 @@ def test_the_limits_are_those_that_sympy_finds() -> None:
     assert all(0 < later - 1 < 0.6 * (earlier - 1) for earlier, later in pairwise(ratios))
     assert ratios[-1] == pytest.approx(1, abs=0.01)
     for shift in (0.5, 3.0):
-        for mine, theirs in ((second_moment, second), (tail, zeroth)):
+        for mine, theirs in ((second_moment, second), (firing_probability, zeroth)):
             assert mine(shift) == pytest.approx(float(theirs.subs(b, sympy.Rational(shift)).evalf(30)), rel=1e-12)
 
 
