@@ -129,7 +129,7 @@ def test_one_cell_end_to_end() -> None:
     json.dumps(result, allow_nan=False)
     names = ["fast", "control", "dense", "compacted"]
     assert list(result["start"]) == list(result["iteration"]) == names
-    assert [len(result["iteration"][name]) for name in names] == [deep_time.ROUNDS] * 4
+    assert [len(result["iteration"][name]) for name in names] == [deep_time.REPEATS * deep_time.ROUNDS] * 4
 
 
 class Moving:
