@@ -80,8 +80,8 @@ TRIALS_OF_A_SEED = 10
 CURED = (0.4, 1 << 10, 2)
 """alpha, width and depth at which plain and normalized networks are compared."""
 CURED_NETWORKS = 6
-MATRICES = ((0.1, 1 << 9), (0.24, 1 << 9))
-MATRIX_NETWORKS = 16
+MATRICES = ((0.1, 1 << 8), (0.24, 1 << 9))
+MATRIX_NETWORKS = 28
 
 NORM_MARGIN, FIRED_MARGIN = 0.05, 0.03
 DRIFT_ALPHA, DRIFT_MARGIN = 0.4, 1.5
