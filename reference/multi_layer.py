@@ -5,8 +5,9 @@ Mathematics ([B]; the shift of DESIGN kept at every layer). With ``L`` layers of
     h_0 = x,    z_l = W_l h_(l-1),    v_l = max(z_l - b, 0),    h_l = c v_l,    f = <a, h_L>
 
 ``W_1`` is (m, d), the others are (m, m), entries N(0, 1), ``a`` fixed signs. A neuron *fires* when ``z >= b``, the kink
-included. ``c = (m c_b)^(-1/2)``, ``c_b = E max(Z - b, 0)^2``, keeps ``E ||h_l|| = 1`` in the square, see
-`reference.signals`. Backward, with ``D_l`` the diagonal 0/1 matrix of who fires::
+included. ``c = (m c_b)^(-1/2)``, ``c_b = E max(Z - b, 0)^2``, gives ``E ||h_l||^2 = 1`` after a signal of length 1; the
+lengths fluctuate, and deeper layers amplify that, see `reference.signals`. Backward, with ``D_l`` the diagonal 0/1
+matrix of who fires::
 
     q_L = a,    p_l = c D_l q_l,    q_(l-1) = W_l^T p_l          df / dW_l = p_l h_(l-1)^T
 

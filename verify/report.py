@@ -31,7 +31,7 @@ NOT_TESTED = (
     "Widths, numbers of data points and dimensions beyond those in a claim's domain. An exponent that holds "
     "up to the largest width says nothing certain beyond it; limits are theory and are labelled so.",
     "Laws of the data other than those in the domains. Real data are often worse: --data runs yours.",
-    "Networks with more than two layers, and the second paper's algorithms.",
+    "Networks with more than four layers, and many layers on data that are not random.",
     "Single precision, graphics processors, several BLAS threads, and compiled opponents.",
     "Generalization: whether a network trained so predicts well on unseen points.",
     "Routes that the theory needs but no one can run: widths as large as its worst-case bounds.",

@@ -94,7 +94,7 @@ def test_verdicts_follow_the_number_of_successes(
 def test_arriving_and_halving_every_time_are_two_claims() -> None:
     found = verdicts(simulated(first(30, LATE, "normalized")))
     assert (found["normalized"], found["every"]) == ("holds", "fails")
-    found = verdicts(simulated(first(12, LOST, "normalized")))
+    found = verdicts(simulated(first(16, LOST, "normalized")))
     assert (found["normalized"], found["every"]) == ("fails", "fails")
 
 

@@ -71,7 +71,7 @@ SETTINGS = {
     "two_layers": Setting(2, 0.1, 512, 60),
     "three_layers": Setting(3, 0.05, 512, 60),
     "deep": Setting(4, 0.1, 512, 30, normalized=True),
-    "normalized": Setting(2, 0.4, 2048, 30, normalized=True),
+    "normalized": Setting(2, 0.4, 2048, 24, normalized=True),
     "deep_sparse": Setting(4, 0.4, 2048, 12, normalized=True),
     "narrow_2": Setting(2, 0.1, 64, 40),
     "narrow_3": Setting(3, 0.05, 64, 40),
@@ -82,8 +82,8 @@ RATIO_WIDTHS = (512, 1024, 2048)
 RATIO_SEEDS = 10
 MOST_ITERATIONS = 60
 
-SUCCESS, DEEP_SUCCESS = 0.95, 0.9
-ARRIVES, EVERY = 0.85, 0.7
+SUCCESS, DEEP_SUCCESS = 0.95, 0.85
+ARRIVES, EVERY = 0.8, 0.6
 SPARSE_ARRIVES, SPARSE_HALVES = 0.6, 0.7
 NARROW = 0.7
 FALLS = -0.2
@@ -99,19 +99,19 @@ CLAIMS = (
     ),
     Claim(
         "deep_convergence.deep",
-        "So does every iteration on a normalized network of four layers of 512 neurons at alpha = 0.1, in at least 90% "
+        "So does every iteration on a normalized network of four layers of 512 neurons at alpha = 0.1, in at least 85% "
         "of runs.",
         "[B], abstract; normalized networks are ours",
     ),
     Claim(
         "deep_convergence.normalized",
         "At alpha = 0.4 and width 2^11, where plain networks lose signals, normalized networks of two layers reach "
-        "1e-10 of the start in no more iterations than halving would take, in at least 85% of runs.",
+        "1e-10 of the start in no more iterations than halving would take, in at least 80% of runs.",
         "ours",
     ),
     Claim(
         "deep_convergence.every",
-        "In at least 70% of those runs every single iteration halves the residual.",
+        "In at least 60% of those runs every single iteration halves the residual.",
         "ours",
     ),
     Claim(

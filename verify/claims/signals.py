@@ -66,7 +66,7 @@ ALPHAS = (0.1, 0.24, 0.4)
 WIDTHS = tuple(1 << exponent for exponent in range(9, 14))
 DEPTH = 3
 SEEDS, SEEDS_THOROUGH = 10, 30
-FIRED, FEWEST_NETWORKS, MOST_NETWORKS = 2e5, 400, 4000
+FIRED, FEWEST_NETWORKS, MOST_NETWORKS = 1.5e5, 400, 3000
 """A seed draws networks until about `FIRED` neurons fired in a layer, within the other two limits."""
 FEWEST = 5.0
 SMALL_SPREAD, SMALL_CHANGE = 0.3, 0.2
@@ -80,8 +80,8 @@ TRIALS_OF_A_SEED = 10
 CURED = (0.4, 1 << 10, 2)
 """alpha, width and depth at which plain and normalized networks are compared."""
 CURED_NETWORKS = 6
-MATRICES = ((0.1, 1 << 9), (0.24, 1 << 9))
-MATRIX_NETWORKS = 20
+MATRICES = ((0.1, 1 << 8), (0.24, 1 << 9))
+MATRIX_NETWORKS = 28
 
 NORM_MARGIN, FIRED_MARGIN = 0.05, 0.03
 DRIFT_ALPHA, DRIFT_MARGIN = 0.4, 1.5
