@@ -51,7 +51,7 @@ compared with a margin that was fixed beforehand. The verdicts:
 
 EPILOG = """\
 examples:
-  python -m verify                              all claims on synthetic data, about 3 minutes on 2 cores
+  python -m verify                              all claims on synthetic data, about 4 minutes on 2 cores
   python -m verify --list                       what the claims are
   python -m verify --claims sparsity            the claims of one experiment
   python -m verify --claims sparsity.level,stability.flips
