@@ -172,7 +172,7 @@ CLAIMS = (
     ),
     Claim(
         "deep_cost.witness",
-        "After the preparation neither the columns of neurons that fire nowhere nor any weight up to the lowest trained "
+        "After the preparation neither columns of neurons that fire nowhere nor any weight up to the lowest trained "
         "layer has an effect on an iteration, where fewer than one neuron in 12 fires on a point, and no product with "
         "them is formed.",
         "ours",
