@@ -1,4 +1,4 @@
-"""A weight matrix under low-rank updates, kept as what it was plus sparse factors, and folded at a rank budget.
+"""A weight matrix under low-rank updates, kept as what it was plus sparse factors, which are folded when it pays.
 
 Mathematics ([B], its data structure for lazy weights)::
 
@@ -10,13 +10,17 @@ need of it::
     multiply            W h               the columns of W(0) at the entries of h
     multiply_at         W^T p at the entries of a pattern: the rows at those of p, the columns at those of the pattern
 
-and from the factors ``left^T (right h)``: the overlap of ``h`` with ``right``, then ``left`` once. When the rank ``k``
-reaches the budget, the product of the factors is folded into ``F`` by `fast.rectangular_product`.
+and from the factors ``left^T (right h)``: the overlap of ``h`` with ``right``, then ``left`` once. Now and then the
+product of the factors is folded into ``F`` by `fast.rectangular_product`.
 
 Departures from the paper
-1. The factors stay sparse, and so does the fold: ``F`` is a dense block on the rows and columns that any folded term
+1. It folds when the rank reaches a power of ``m``. Here folding waits, by default, until the products with the factors
+   have cost as much as the fold will: the rule of whoever rents skis until the rent has reached the price. A fold takes
+   ``R C`` multiply-adds a term however long the term has waited, so folding early saves nothing, and waiting much
+   longer would cost more than it saves. `LowRankWeights` takes a rank instead.
+2. The factors stay sparse, and so does the fold: ``F`` is a dense block on the rows and columns that any folded term
    touched, ``R`` by ``C`` instead of ``m`` by ``m``. Neurons that fire nowhere lie outside.
-2. Where more than one entry in `DENSE_FORWARD` or `DENSE_BACK` is not zero, products with the whole of ``W(0)`` by BLAS
+3. Where more than one entry in `DENSE_FORWARD` or `DENSE_BACK` is not zero, products with the whole of ``W(0)`` by BLAS
    cost less than reading columns one by one, and are used instead.
 
 ``W(0)`` is read by columns, so it should be stored column by column; `LowRankWeights.store_by_columns` sees to it.
@@ -51,7 +55,7 @@ class LowRankWeights:
     initial : ndarray (p, q)
         ``W(0)``. Kept, and never written to.
     budget : int, optional
-        Rank at which the factors are folded; never by default.
+        Rank at which the factors are folded. By default, when waiting has cost as much as the fold will.
 
     Attributes
     ----------
@@ -63,6 +67,8 @@ class LowRankWeights:
         ``F`` there.
     folds : int
         Folds so far.
+    waited : int
+        Multiply-adds with the factors since the last fold.
     relaid : bool
         Whether ``W(0)`` is a copy of the caller's, stored column by column.
     work : dict
@@ -83,12 +89,13 @@ class LowRankWeights:
         self.rows: IntArray = np.empty(0, dtype=np.intp)
         self.columns: IntArray = np.empty(0, dtype=np.intp)
         self.block = np.empty((0, 0))
-        self.folds = 0
+        self.touched_rows, self.touched_columns = np.zeros(p, dtype=np.bool_), np.zeros(q, dtype=np.bool_)
+        self.folds, self.waited = 0, 0
         self.work = dict.fromkeys(PHASES, 0)
         self.set_budget(budget)
 
     def set_budget(self, budget: int | None) -> None:
-        """Set the rank at which the next update is followed by a fold; never if it is None.
+        """Set the rank at which an update is followed by a fold; if None, fold when waiting has cost as much.
 
         Raises
         ------
@@ -96,7 +103,7 @@ class LowRankWeights:
             A budget below 1.
         """
         if budget is not None and budget < 1:
-            raise InputError(f"the rank budget is {budget}; pass at least 1, or None to keep all factors")
+            raise InputError(f"the rank budget is {budget}; pass at least 1, or None to fold when it pays")
         self.budget = budget
 
     @property
@@ -105,7 +112,7 @@ class LowRankWeights:
         return int(self.left.shape[0])
 
     def add(self, left: sparse.csr_array, right: sparse.csr_array) -> None:
-        """Apply ``W <- W + left^T right``: keep the factors, and fold when they reach the budget.
+        """Apply ``W <- W + left^T right``: keep the factors, and fold when it is time.
 
         Parameters
         ----------
@@ -126,18 +133,39 @@ class LowRankWeights:
             )
         self.left = sparse.vstack([self.left, left], format="csr")
         self.right = sparse.vstack([self.right, right], format="csr")
-        if self.budget is not None and self.rank >= self.budget:
+        # Copies share what they look at, so nothing is changed in place.
+        self.touched_rows, self.touched_columns = self.touched_rows.copy(), self.touched_columns.copy()
+        self.touched_rows[left.indices] = self.touched_columns[right.indices] = True
+        if self._due():
             self.fold()
+
+    def _due(self) -> bool:
+        """Tell whether it is time to fold."""
+        if self.budget is None:
+            return self.waited >= max(1, self._fold_work())
+        return self.rank >= self.budget
+
+    def _fold_work(self) -> int:
+        """Count the multiplications that a fold would take now."""
+        rows, columns = int(np.count_nonzero(self.touched_rows)), int(np.count_nonzero(self.touched_columns))
+        sides = rows, self.rank, columns
+        return rectangular_product.multiplications(*sides) if all(sides) else 0
 
     def fold(self) -> None:
         """Multiply the factors out, into the block of rows and columns that they touch."""
-        rows, columns = np.unique(self.left.indices), np.unique(self.right.indices)
+        rows, columns = np.flatnonzero(self.touched_rows), np.flatnonzero(self.touched_columns)
         if len(rows) and len(columns):
             left, right = self.left[:, rows].toarray(), self.right[:, columns].toarray()
-            self.work["fold"] += rectangular_product.multiplications(len(rows), self.rank, len(columns))
+            self.work["fold"] += self._fold_work()
             self.add_block(rows, columns, rectangular_product.multiply(left.T, right))
         self.left, self.right = self.left[:0], self.right[:0]
-        self.folds += 1
+        self.touched_rows, self.touched_columns = np.zeros_like(self.touched_rows), np.zeros_like(self.touched_columns)
+        self.folds, self.waited = self.folds + 1, 0
+
+    def _wait(self, work: int) -> None:
+        """Count work with the factors."""
+        self.work["factors"] += work
+        self.waited += work
 
     def add_block(self, rows: IntArray, columns: IntArray, block: FloatArray) -> None:
         """Add a dense block to ``F``.
@@ -178,7 +206,7 @@ class LowRankWeights:
         if self.rank:
             coefficients = _overlap(H, self.right)
             product += _times_factors(coefficients, self.left)
-            self.work["factors"] += _overlap_work(H, self.right) + n * self.left.nnz
+            self._wait(_overlap_work(H, self.right) + n * self.left.nnz)
         if self.block.size:
             here = H[:, self.columns]
             product[:, self.rows] += here @ self.block.T
@@ -211,7 +239,7 @@ class LowRankWeights:
         if self.rank:
             coefficients = _overlap(P, self.left)
             values += _times_factors(coefficients, self.right)[row_of, pattern.indices]
-            self.work["factors"] += _overlap_work(P, self.left) + n * self.right.nnz
+            self._wait(_overlap_work(P, self.left) + n * self.right.nnz)
         if self.block.size:
             values += self._block_at(P, pattern, row_of)
         return values
@@ -247,7 +275,7 @@ class LowRankWeights:
     def restarted(self) -> LowRankWeights:
         """Copy likewise, with a fresh record of work and the present ``W(0)`` as the caller's."""
         twin = copy.copy(self)
-        twin.relaid, twin.work = False, dict.fromkeys(PHASES, 0)
+        twin.relaid, twin.work, twin.waited = False, dict.fromkeys(PHASES, 0), 0
         return twin
 
     def to_dense(self) -> FloatArray:

@@ -330,7 +330,7 @@ def start_layers(
     lowest : int
         The lowest trained layer. Layers above it are read in every iteration, so they are stored column by column.
     budget : int or None
-        Rank at which factors are folded.
+        Rank at which factors are folded; None waits until it pays.
 
     Returns
     -------

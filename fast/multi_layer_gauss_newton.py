@@ -21,11 +21,8 @@ above the lowest trained one; `reference.multi_layer.initialize` stores them by 
 
 Departures from the paper
 1. The lowest trained layer and the last layer alone, as said. The paper treats all layers alike.
-2. The rank budget is ``m`` by default, not a smaller power. Folding ``k`` terms into ``R`` rows and ``C`` columns costs
-   ``R C`` multiply-adds a term however long one waits, and most runs end before they would have to. Terms that wait
-   cost less than the products with ``W(0)`` do while there are fewer than about ``m / 2`` of them; a long run pays some
-   percent for waiting until there are ``m`` (claims ``low_rank.crossing`` to ``low_rank.short`` of the harness).
-   ``rank_budget`` sets another.
+2. Factors are folded when waiting has cost as much as a fold, not at a power of ``m``: departure 1 of `fast.low_rank`.
+   Most runs end before. ``rank_budget`` sets a rank.
 3. ``solver="cholesky"`` solves with ``G`` itself. ``solver="sketch"`` is the paper's: a tensor sketch of the rank-one
    rows, QR, and the preconditioned iteration of `fast.regression`, with products ``G g`` through the factors.
 4. Steps are written out early where, along nearly dependent data, they are huge and cancel: see `MOST_LOST`.
@@ -118,7 +115,7 @@ def train(
     step : {"full", "safeguarded"}
         The paper's step, or one that never raises the residual; see `reference.safeguard`.
     rank_budget : int, optional
-        Rank at which a layer's factors are folded; ``m`` by default.
+        Rank at which a layer's factors are folded; by default when waiting has cost as much as the fold will.
     accuracy : float
         Relative residual at which ``solver="sketch"`` stops.
 
@@ -228,8 +225,7 @@ class MultiLayerRun(TrainingRun[State, State, ImplicitMultiLayerNetwork]):
         self.lowest = self.trained[0]
         points = check_points(check_data(X), network.dim).copy()
         super().__init__(points, y, solver=solver, step=step, accuracy=accuracy)
-        budget = network.width if rank_budget is None else rank_budget
-        self.initial, layers = start_layers(network, self.lowest, budget=budget)
+        self.initial, layers = start_layers(network, self.lowest, budget=rank_budget)
         self.state = self._prepare(layers)
         if solver == "sketch":
             size, generator = default_size(len(points)), check_generator(rng)
@@ -379,8 +375,7 @@ class LastLayer:
     def __init__(
         self, network: MultiLayerNetwork | ImplicitMultiLayerNetwork, X: ArrayLike, *, rank_budget: int | None
     ) -> None:
-        budget = network.width if rank_budget is None else rank_budget
-        self.initial, self.layers = start_layers(network, network.depth, budget=budget)
+        self.initial, self.layers = start_layers(network, network.depth, budget=rank_budget)
         self.points = check_points(check_data(X), network.dim)
         self.below = forward(self.layers[:-1], self.initial, self.points)
         self.hidden = self.below.hidden[-1]

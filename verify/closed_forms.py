@@ -147,27 +147,33 @@ class Factors:
         Where the factors of the terms that wait have entries.
     rows, columns : ndarray (p,) and (q,) of bool
         Where the block is.
+    waited : int
+        Multiply-adds that the waiting terms have taken since the last fold.
     """
 
     def __init__(self, p: int, q: int) -> None:
         self.left, self.right = np.zeros((0, p), dtype=bool), np.zeros((0, q), dtype=bool)
         self.rows, self.columns = np.zeros(p, dtype=bool), np.zeros(q, dtype=bool)
+        self.waited = 0
 
     @property
     def rank(self) -> int:
         """Terms that wait."""
         return len(self.left)
 
-    def add(self, left: BoolArray, right: BoolArray, budget: float) -> int:
-        """Append terms; return the multiply-adds of the fold that follows at the budget, 0 if none does.
+    def add(self, left: BoolArray, right: BoolArray, budget: float | None) -> int:
+        """Append terms; return the multiply-adds of the fold that follows, 0 if none does.
+
+        It follows when the rank reaches the budget or, without one, when waiting has taken as many.
 
         Schoolbook: as long as the rank, the rows or the columns are fewer than 4096.
         """
         self.left, self.right = np.vstack([self.left, left]), np.vstack([self.right, right])
-        if self.rank < budget:
-            return 0
         rows, columns = self.left.any(axis=0), self.right.any(axis=0)
         work = int(rows.sum()) * self.rank * int(columns.sum())
+        if self.rank < budget if budget is not None else self.waited < max(1, work):
+            return 0
+        self.waited = 0
         self.rows, self.columns = self.rows | rows, self.columns | columns
         self.left, self.right = self.left[:0], self.right[:0]
         return work
@@ -186,11 +192,13 @@ class Factors:
         4
         """
         waiting = int(H.sum(axis=0) @ self.right.sum(axis=0)) + len(H) * int(self.left.sum())
+        self.waited += waiting
         return waiting + int(H[:, self.columns].sum()) * int(self.rows.sum())
 
     def backward_work(self, P: BoolArray) -> int:
         """Count those of ``(F + left^T right)^T p`` likewise."""
         waiting = int(P.sum(axis=0) @ self.left.sum(axis=0)) + len(P) * int(self.right.sum())
+        self.waited += waiting
         return waiting + int(P[:, self.rows].sum()) * int(self.columns.sum())
 
 
@@ -211,7 +219,7 @@ def deep_preparation_work(fires: Patterns) -> int:
     return sum(columns_read(below, above.shape[1]) for below, above in pairwise(fires))
 
 
-def deep_work(states: Sequence[Patterns], trained: Sequence[int], budget: float) -> list[dict[str, int]]:
+def deep_work(states: Sequence[Patterns], trained: Sequence[int], budget: float | None) -> list[dict[str, int]]:
     """Compute every counter of a deep run but that of the solve.
 
     Parameters
@@ -220,8 +228,8 @@ def deep_work(states: Sequence[Patterns], trained: Sequence[int], budget: float)
         Who fires at the start and after each iteration.
     trained : sequence of int
         Trained layers, increasing, numbered from 1.
-    budget : float
-        Rank at which factors are folded.
+    budget : float or None
+        Rank at which factors are folded; see `Factors.add`.
 
     Returns
     -------

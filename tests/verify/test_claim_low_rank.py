@@ -143,9 +143,12 @@ def test_a_halved_counter_fails_rank(sound: Results, phase: str) -> None:
     [
         ("factors", lambda budget, count: 3 * count, "crossing", "fails"),
         ("factors", lambda budget, count: 0, "crossing", "invalid"),
-        ("fold", lambda budget, count: count * (2 if budget == "default" else 1), "fold", "fails"),
+        ("fold", lambda budget, count: count * (2 if budget == "full" else 1), "fold", "fails"),
         ("fold", lambda budget, count: count * (0.9 if budget == "quarter" else 1), "fold", "fails"),
         ("fold", lambda budget, count: count * (2 if budget == "default" else 1), "waiting", "fails"),
+        ("fold", lambda budget, count: count * (budget != "default"), "waiting", "invalid"),
+        ("factors", lambda budget, count: count * (3 if budget == "default" else 1), "waiting", "fails"),
+        ("fold", lambda budget, count: count + (budget == "default"), "short", "fails"),
         ("fold", lambda budget, count: count / 20, "short", "fails"),
     ],
 )
@@ -160,7 +163,7 @@ def test_work_that_its_own_closed_form_admits_fails_by_its_size(
 def test_seeds_that_disagree_leave_a_ratio_undecided(sound: Results, claim: str, phase: str) -> None:
     results = copy.deepcopy(sound)
     for inputs, result in results:
-        if inputs["part"] == "run" and inputs["seed"]:
+        if inputs["part"] != "lazy" and inputs["seed"]:
             result["work"]["default"][phase] = [4 * count for count in result["work"]["default"][phase]]
     assert verdicts(results)[claim] == "undecided"
 

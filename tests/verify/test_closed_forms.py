@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 
 import numpy as np
 import pytest
@@ -221,7 +220,7 @@ def test_deep_work_is_what_the_loop_reports(depth: int, layers: list[int], budge
     for _ in range(3):
         run.iterate()
         states.append(patterns())
-    expected = closed_forms.deep_work(states, layers, math.inf if budget is None else budget)
+    expected = closed_forms.deep_work(states, layers, budget)
     assert [{name: work for name, work in counts.items() if name != "solve"} for counts in run.counts] == expected
 
 

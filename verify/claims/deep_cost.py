@@ -235,8 +235,7 @@ def measure_network(
     result: Result = {"counts": trace.counts}
     if inputs["sweep"] != "width" or inputs["seed"] < SEEDS_CHECKED:
         states = dense_run(network, problem, inputs["trained"], inputs["iterations"])
-        budget = inputs["width"] if inputs["budget"] is None else inputs["budget"]
-        result["expected"] = closed_forms.deep_work(states, inputs["trained"], budget)
+        result["expected"] = closed_forms.deep_work(states, inputs["trained"], inputs["budget"])
         result |= averages([state[1] for state in states])
         if inputs["sweep"] in FITTED:
             result["dense"] = code.deep_train_dense(
