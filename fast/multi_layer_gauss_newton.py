@@ -76,6 +76,9 @@ from reference.two_layer import TwoLayerNetwork
 MOST_LOST = 1e-12
 """Share of the predictions' scale that rounding in steps kept as factors may reach before they are written out."""
 
+BLOCK_COLUMNS = 256
+"""Columns of the last layer's weights that are written out at a time."""
+
 
 def train(
     network: MultiLayerNetwork | ImplicitMultiLayerNetwork,
@@ -356,8 +359,10 @@ class MultiLayerRun(TrainingRun[State, State, ImplicitMultiLayerNetwork]):
 class LastLayer:
     """The last layer alone, as a two-layer network on what reaches it.
 
-    Only the columns of ``W_L`` at neurons below that fire on some point are written out. Where there are none, there
-    is no two-layer network.
+    Training asks for inner products with the inputs alone, and these span ``r <= n`` dimensions. So where the inputs
+    have many more columns, those at neurons below that fire on some point, weights and inputs are written in an
+    orthonormal basis ``Q`` of that span: ``W_L Q`` is (m, r), and the columns of ``W_L`` are read once, some at a time.
+    Where no neuron below fires, there is no two-layer network.
 
     Parameters
     ----------
@@ -366,10 +371,14 @@ class LastLayer:
 
     Attributes
     ----------
+    columns : ndarray (C,) of int
+        Neurons below that fire on some point.
+    basis : ndarray (C, r)
+        ``Q``; the identity where that is as small.
     two_layer : TwoLayerNetwork
-        ``W_L`` at those columns.
-    inputs : ndarray (n, columns)
-        What reaches the layer there, times ``c m^(1/2)``.
+        ``W_L Q``.
+    inputs : ndarray (n, r)
+        What reaches the layer, times ``c m^(1/2)``, in that basis.
     """
 
     def __init__(
@@ -380,11 +389,25 @@ class LastLayer:
         self.below = forward(self.layers[:-1], self.initial, self.points)
         self.hidden = self.below.hidden[-1]
         self.columns = np.unique(self.hidden.indices).astype(np.intp)
-        self.factor = self.initial.scale * np.sqrt(network.width)
+        factor = self.initial.scale * np.sqrt(network.width)
+        inputs: FloatArray = factor * self.hidden[:, self.columns].toarray()
+        self.basis: FloatArray
+        if len(self.columns) > 2 * len(inputs):
+            self.basis, triangle = np.linalg.qr(inputs.T)
+            inputs = triangle.T
+        else:
+            self.basis = np.eye(len(self.columns))
+        self.inputs = inputs
         if len(self.columns):
-            weights = self.layers[-1].columns_at(self.columns)
-            self.two_layer = TwoLayerNetwork(weights, self.initial.signs, self.factor * self.initial.shift)
-        self.inputs: FloatArray = self.factor * self.hidden[:, self.columns].toarray()
+            self.two_layer = TwoLayerNetwork(self._rotated(), self.initial.signs, factor * self.initial.shift)
+
+    def _rotated(self) -> FloatArray:
+        """Compute ``W_L Q``, some columns of ``W_L`` at a time."""
+        weights = np.zeros((self.initial.width, self.basis.shape[1]))
+        for start in range(0, len(self.columns), BLOCK_COLUMNS):
+            some = slice(start, start + BLOCK_COLUMNS)
+            weights += self.layers[-1].columns_at(self.columns[some]) @ self.basis[some]
+        return weights
 
     def run(
         self, y: ArrayLike, *, solver: Solver, rng: np.random.Generator | None, step: Step, accuracy: float
@@ -403,21 +426,28 @@ class LastLayer:
         run = InputsOfALayer(self.two_layer, self.inputs, y, solver=solver, rng=rng, step=step, accuracy=accuracy)
         run.told, run.below, run.deep = self.points, self.below, self.initial
         run.preparation_counts["relaid"] = sum(layer.initial.size for layer in self.layers if layer.relaid)
-        run.preparation_counts["forward"] = sum(layer.work["read"] for layer in self.layers)
+        read = sum(layer.work["read"] for layer in self.layers)
+        run.preparation_counts["forward"] = read + self.initial.width * self.basis.size
         return run
 
     def trained(self, last: ImplicitNetwork) -> ImplicitMultiLayerNetwork:
         """Put a trained two-layer network back in its place."""
-        weights = self.layers[-1].copy()
+        weights, m = self.layers[-1].copy(), self.initial.width
         if last.coefficients is None:
-            weights.add_block(last.moved, self.columns, last.moved_weights() - self.two_layer.weights[last.moved])
+            change = last.moved_weights() - self.two_layer.weights[last.moved]  # (v, r), in the basis
+            weights.add(_spread(change.T, last.moved, m), _spread(self.basis.T, self.columns, self.hidden.shape[1]))
         else:
-            moved = sparse.coo_array(last.coefficients)
-            row, point = moved.coords
-            values = self.initial.scale * self.initial.signs[last.moved[row]] * moved.data
-            left = sparse.csr_array((values, (point, last.moved[row])), shape=(len(self.points), self.initial.width))
+            scale = self.initial.scale * self.initial.signs[last.moved]
+            c = sparse.csr_array(sparse.csr_array(last.coefficients).T * scale)
+            left = sparse.csr_array((c.data, last.moved[c.indices], c.indptr), shape=(len(self.points), m))
             weights.add(left, self.hidden)
         return ImplicitMultiLayerNetwork(self.initial, (*self.layers[:-1], weights))
+
+
+def _spread(rows: FloatArray, columns: IntArray, width: int) -> sparse.csr_array:
+    """Put the columns of some rows (k, len(columns)) where they belong among ``width``."""
+    starts = np.arange(len(rows) + 1) * len(columns)
+    return sparse.csr_array((rows.ravel(), np.tile(columns, len(rows)), starts), shape=(len(rows), width))
 
 
 class InputsOfALayer(EventRun):
