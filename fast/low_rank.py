@@ -205,7 +205,8 @@ class LowRankWeights:
             self.work["read"] += H.nnz * p
         if self.rank:
             coefficients = _overlap(H, self.right)
-            product += _times_factors(coefficients, self.left)
+            rows = np.flatnonzero(self.touched_rows)
+            product[:, rows] += _times_factors(coefficients, self.left, rows)
             self._wait(_overlap_work(H, self.right) + n * self.left.nnz)
         if self.block.size:
             here = H[:, self.columns]
@@ -238,20 +239,13 @@ class LowRankWeights:
             self.work["read"] += read
         if self.rank:
             coefficients = _overlap(P, self.left)
-            values += _times_factors(coefficients, self.right)[row_of, pattern.indices]
+            columns = np.flatnonzero(self.touched_columns)
+            values += _pick(_times_factors(coefficients, self.right, columns), columns, row_of, pattern.indices)
             self._wait(_overlap_work(P, self.left) + n * self.right.nnz)
         if self.block.size:
-            values += self._block_at(P, pattern, row_of)
-        return values
-
-    def _block_at(self, P: sparse.csr_array, pattern: sparse.csr_array, row_of: IntArray) -> FloatArray:
-        here = P[:, self.rows]
-        image = here @ self.block
-        self.work["factors"] += here.nnz * len(self.columns)
-        place = np.searchsorted(self.columns, pattern.indices)
-        place[place == len(self.columns)] = 0
-        inside = self.columns[place] == pattern.indices
-        values: FloatArray = np.where(inside, image[row_of, place], 0.0)
+            here = P[:, self.rows]
+            values += _pick(here @ self.block, self.columns, row_of, pattern.indices)
+            self.work["factors"] += here.nnz * len(self.columns)
         return values
 
     def columns_at(self, columns: IntArray) -> FloatArray:
@@ -314,10 +308,20 @@ def _overlap_work(H: sparse.csr_array, factor: sparse.csr_array) -> int:
     return int(ours @ theirs)
 
 
-def _times_factors(coefficients: FloatArray, factors: sparse.csr_array) -> FloatArray:
-    """Combine the rows of a sparse matrix (k, p) with coefficients (n, k): (n, p)."""
-    combined: FloatArray = (factors.T @ np.ascontiguousarray(coefficients.T)).T
+def _times_factors(coefficients: FloatArray, factors: sparse.csr_array, columns: IntArray) -> FloatArray:
+    """Combine the rows of a sparse matrix (k, p) with coefficients (n, k), at some of its columns."""
+    combined: FloatArray = (factors[:, columns].T @ np.ascontiguousarray(coefficients.T)).T
     return combined
+
+
+def _pick(image: FloatArray, columns: IntArray, row: IntArray, column: IntArray) -> FloatArray:
+    """Pick entries of a matrix of which only some columns (increasing) are given; the others are 0."""
+    if not len(columns):
+        return np.zeros(len(row))
+    place = np.searchsorted(columns, column)
+    place[place == len(columns)] = 0
+    picked: FloatArray = np.where(columns[place] == column, image[row, place], 0.0)
+    return picked
 
 
 def _gather(W: FloatArray, P: sparse.csr_array, pattern: sparse.csr_array) -> tuple[FloatArray, int]:
