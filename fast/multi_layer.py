@@ -86,31 +86,36 @@ def scale_rows(P: sparse.csr_array, g: FloatArray) -> sparse.csr_array:
     return sparse.csr_array((P.data * g[row_numbers(P)], P.indices, P.indptr), shape=P.shape)
 
 
-def fire(z: FloatArray, network: MultiLayerNetwork) -> tuple[sparse.csr_array, FloatArray]:
+def fire(
+    z: FloatArray, network: MultiLayerNetwork, neurons: IntArray | None = None
+) -> tuple[sparse.csr_array, FloatArray]:
     """Turn scores into a signal: ``h = v / size`` with ``v = max(z - b, 0)``, stored where ``z >= b``.
 
     Parameters
     ----------
-    z : ndarray (n, m)
+    z : ndarray (n, m), or (n, u)
         Scores of one layer.
     network : MultiLayerNetwork
         Says ``b`` and ``c``, or that the layer is normalized.
+    neurons : ndarray (u,) of int, optional
+        Whose scores they are, if not those of all neurons; increasing. The others do not fire.
 
     Returns
     -------
     hidden : csr_array (n, m)
     size : ndarray (n,)
     """
-    n, m = z.shape
+    n, u = z.shape
     place = np.flatnonzero(z >= network.shift)
-    row, column = np.divmod(place, m)
+    row, column = np.divmod(place, u)
+    column = column if neurons is None else neurons[column]
     v = z.ravel()[place] - network.shift
     size = np.full(n, 1 / network.scale)
     if network.normalized:
         size = np.sqrt(np.bincount(row, weights=v**2, minlength=n))
         size[size == 0] = 1  # a dead signal stays 0
     starts = np.searchsorted(row, np.arange(n + 1))
-    return sparse.csr_array((v / size[row], column, starts), shape=(n, m)), size
+    return sparse.csr_array((v / size[row], column, starts), shape=(n, network.width)), size
 
 
 def forward(

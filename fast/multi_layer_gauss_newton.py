@@ -3,6 +3,7 @@
 Mathematics: the iteration of `reference.multi_layer_gauss_newton` on the sparse signals of `fast.multi_layer`::
 
     prepare   signals up to the lowest trained layer ``l``; its scores Z = H_(l-1) W_l^T      m^2 for each layer, once
+              where a neuron fires on some point: no other ever moves, or fires
     forward   the layers above ``l`` from their fired neurons                                 n k m for each
     backward  sensitivities down to layer ``l``                                               n k^2 for each
     solve     G g = f - y, G from inner products of the factors                               n^2 k, n^3
@@ -181,8 +182,8 @@ class State:
     ----------
     layers : tuple of L LowRankWeights
         Weights now, except that the lowest trained layer lacks what ``coefficients`` add.
-    scores : ndarray (n, m)
-        ``Z`` of the lowest trained layer.
+    scores : ndarray (n, u)
+        ``Z`` of the lowest trained layer, of its neurons that fire on some point at the start.
     coefficients : csr_array (n, m)
         ``c``: its weights are ``W + c^T H`` with ``H`` its inputs.
     signals : SparseSignals
@@ -246,7 +247,9 @@ class MultiLayerRun(TrainingRun[State, State, ImplicitMultiLayerNetwork]):
         self.inputs = self.below.hidden[-1]
         self.input_products: FloatArray = (self.inputs @ self.inputs.T).toarray()
         scores = layers[self.lowest - 1].multiply(self.inputs)
-        state = self._arrive(tuple(layers), scores, sparse.csr_array(scores.shape), 0.0)
+        # A neuron that fires nowhere has zero gradient; here its inputs stay too, so it never moves and never fires.
+        self.neurons: IntArray = np.flatnonzero((scores >= self.initial.shift).any(axis=0))
+        state = self._arrive(tuple(layers), scores[:, self.neurons], sparse.csr_array(scores.shape), 0.0)
         self.preparation_counts = {"relaid": relaid, "forward": sum(layer.work["read"] for layer in layers)}
         return state
 
@@ -254,9 +257,9 @@ class MultiLayerRun(TrainingRun[State, State, ImplicitMultiLayerNetwork]):
         self, layers: tuple[LowRankWeights, ...], scores: FloatArray, coefficients: sparse.csr_array, rounding: float
     ) -> State:
         """Send the signals on from the scores of the lowest trained layer."""
-        hidden, size = fire(scores, self.initial)
+        hidden, size = fire(scores, self.initial, self.neurons)
         above = forward(layers[self.lowest :], self.initial, hidden)
-        self._count(fire=scores.size * (1 + len(layers) - self.lowest))
+        self._count(fire=scores.size + len(scores) * self.initial.width * (len(layers) - self.lowest))
         return State(layers, scores, coefficients, self.below.followed_by(hidden, size, above), rounding)
 
     def _spent(self) -> Counts:
@@ -305,7 +308,7 @@ class MultiLayerRun(TrainingRun[State, State, ImplicitMultiLayerNetwork]):
         move, _ = steps.pop(self.lowest)
         columns = np.unique(move.indices)
         scores = state.scores.copy()
-        scores[:, columns] -= self.input_products @ move[:, columns].toarray()
+        scores[:, np.searchsorted(self.neurons, columns)] -= self.input_products @ move[:, columns].toarray()
         self._count(step=len(g) ** 2 * len(columns) + sum(P.nnz + H.nnz for P, H in steps.values()))
         layers, coefficients = list(state.layers), state.coefficients - move
         for layer, (P, H) in steps.items():
@@ -314,7 +317,8 @@ class MultiLayerRun(TrainingRun[State, State, ImplicitMultiLayerNetwork]):
         rounding = state.rounding + rounding_floor(float(np.trace(self._gram())), g)
         if rounding > MOST_LOST * self.scale:
             layers, rounding = self._fold(layers, coefficients), 0.0
-            scores, coefficients = layers[self.lowest - 1].multiply(self.inputs), sparse.csr_array(scores.shape)
+            scores = layers[self.lowest - 1].multiply(self.inputs)[:, self.neurons]
+            coefficients = sparse.csr_array(coefficients.shape)
         trial = self._arrive(tuple(layers), scores, coefficients, rounding)
         self._count_since(before, "forward")
         return trial
@@ -410,7 +414,13 @@ class LastLayer:
         return weights
 
     def run(
-        self, y: ArrayLike, *, solver: Solver, rng: np.random.Generator | None, step: Step, accuracy: float
+        self,
+        y: ArrayLike,
+        *,
+        solver: Solver = "cholesky",
+        rng: np.random.Generator | None = None,
+        step: Step = "full",
+        accuracy: float = ACCURACY,
     ) -> EventRun:
         """Begin a run.
 

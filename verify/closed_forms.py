@@ -249,7 +249,8 @@ def deep_work(states: Sequence[Patterns], trained: Sequence[int], budget: float 
             + sum(int(now[layer].sum() + now[layer - 1].sum()) for layer in trained[1:]),
             "fold": sum(factors[layer].add(now[layer], now[layer - 1], budget) for layer in trained[1:]),
             "forward": sum(columns_read(then[layer - 1], m) for layer in above),
-            "fire": n * m * (1 + depth - lowest),
+            # Of the lowest trained layer only neurons that fire at the start are compared.
+            "fire": n * (int(states[0][lowest].any(axis=0).sum()) + m * (depth - lowest)),
             "active_pairs": sum(int(fires.sum()) for fires in then[1:]),
             "rank": sum(factors[layer].rank for layer in above),
         }

@@ -154,6 +154,8 @@ class CodeUnderTest:
     start_deep, start_deep_dense : callable
         The loops prepared; see `fast.multi_layer_gauss_newton.MultiLayerRun` and
         `fast.multi_layer_baselines.MultiLayerDenseRun`.
+    last_layer : type
+        See `fast.multi_layer_gauss_newton.LastLayer`.
     low_rank : type
         See `fast.low_rank.LowRankWeights`.
     sketch, sketch_jacobian, sketch_tensors, solve_sketched : callable
@@ -180,6 +182,7 @@ class CodeUnderTest:
     deep_train: Callable[..., Any] = fast.multi_layer_gauss_newton.train
     deep_train_dense: Callable[..., Any] = fast.multi_layer_baselines.train_multi_layer_dense
     start_deep: Callable[..., Any] = fast.multi_layer_gauss_newton.MultiLayerRun
+    last_layer: Callable[..., Any] = fast.multi_layer_gauss_newton.LastLayer
     start_deep_dense: Callable[..., Any] = fast.multi_layer_baselines.MultiLayerDenseRun
     low_rank: type[fast.low_rank.LowRankWeights] = fast.low_rank.LowRankWeights
     sketch: Callable[..., Any] = fast.sketch.apply

@@ -187,7 +187,7 @@ def test_deep_work_by_hand() -> None:
         "step": 4 * 2 + (2 + 4),
         "fold": 0,
         "factors": (2 * 2 * 2) + 2 * 2,  # forward, after the step: overlaps of two pairs of points, and two terms each
-        "fire": 2 * 40 * 2,
+        "fire": 2 * 2 + 2 * 40,
         "active_pairs": 6,
         "rank": 2,
     }
@@ -199,7 +199,7 @@ def test_deep_work_by_hand() -> None:
     }
     (alone,) = closed_forms.deep_work([state, state], [2], budget=4)
     assert (alone["forward"], alone["backward"], alone["factors"], alone["rank"]) == (0, 0, 0, 0)
-    assert (alone["step"], alone["gram"], alone["fire"]) == (4 * 1, 1 * 4 + 2 * 4 + 4, 2 * 40)
+    assert (alone["step"], alone["gram"], alone["fire"]) == (4 * 1, 1 * 4 + 2 * 4 + 4, 2 * 1)
 
 
 @pytest.mark.parametrize(

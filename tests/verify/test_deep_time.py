@@ -22,8 +22,8 @@ Law = Callable[[Inputs], float]
 
 
 def expected(inputs: Inputs) -> float:
-    """As slow at 2^9, twice as slow with every doubling; 20 times where few neurons fire."""
-    return float(2.0 ** (inputs["exponent"] - 9)) * (20 if inputs["part"] == "sparse" else 1)
+    """As slow at 2^9, twice as slow with every doubling; 20 times where few neurons fire, or one layer is trained."""
+    return float(2.0 ** (inputs["exponent"] - 9)) * (20 if inputs["part"] in ("sparse", "last") else 1)
 
 
 def simulated(
@@ -58,10 +58,11 @@ def test_the_expected_timings_hold_in_the_order_of_the_claims(thorough: bool) ->
     findings = deep_time.EXPERIMENT.decide(simulated(thorough=thorough))
     assert [finding.claim for finding in findings] == [claim.id for claim in deep_time.CLAIMS]
     assert {finding.verdict for finding in findings} == {"holds"}
-    assert findings[4].estimate == pytest.approx(9, abs=0.2)
+    assert findings[5].estimate == pytest.approx(9, abs=0.2)
     asked = deep_time.FACTORS[13 if thorough else 12]
-    factors = [asked.dense, asked.compacted, asked.normalized, asked.start]
-    assert [finding.margin.split()[1] for finding in findings[:4]] == [f"{factor:g}" for factor in factors]
+    factors = [asked.dense, asked.compacted, asked.normalized, asked.start, asked.last_layer]
+    assert "the last layer trained" in findings[4].domain
+    assert [finding.margin.split()[1] for finding in findings[:5]] == [f"{factor:g}" for factor in factors]
 
 
 def constant(factor: float, spread: float = 0.0) -> Law:
@@ -86,6 +87,8 @@ def tilted(spread: float) -> Law:
         ({"dense": constant(1.5)}, "start", "fails"),
         ({"start": 60.0}, "start", "fails"),
         ({"compacted": constant(2.0, 0.5)}, "start", "undecided"),
+        ({"compacted": constant(15.0)}, "last_layer", "fails"),
+        ({"dense": constant(30.0, 0.5)}, "last_layer", "undecided"),
         ({"compacted": constant(0.5)}, "crossover", "fails"),
         ({"dense": constant(0.5)}, "crossover", "fails"),
         ({"dense": lambda inputs: 2.0 if inputs["seed"] else 0.5}, "crossover", "undecided"),
@@ -100,8 +103,8 @@ def test_verdicts_follow_the_paired_ratios(changes: dict[str, Any], claim: str, 
 
 def test_a_loop_that_is_ahead_everywhere_crosses_at_the_smallest_width() -> None:
     findings = deep_time.decide(simulated(dense=constant(3), compacted=constant(2)))
-    assert (findings[4].verdict, findings[4].estimate) == ("holds", 8)
-    assert "in 5 the fast loop is at every width" in findings[4].reason
+    assert (findings[5].verdict, findings[5].estimate) == ("holds", 8)
+    assert "in 5 the fast loop is at every width" in findings[5].reason
 
 
 @pytest.mark.parametrize("factor", [1.3, 0.7])
@@ -144,6 +147,13 @@ class Moving:
         self.clock[0] += self.iteration
 
 
+class LastMoving(Moving):
+    """The same for the last layer: a run begins separately."""
+
+    def run(self, y: object) -> Moving:
+        return self
+
+
 def by_a_clock(monkeypatch: pytest.MonkeyPatch, slower: float) -> tuple[dict[str, str], list[str]]:
     """Measure with a clock that the loops alone move, the fast loop slower by a factor."""
     clock, log = [0.0], list[str]()
@@ -156,6 +166,7 @@ def by_a_clock(monkeypatch: pytest.MonkeyPatch, slower: float) -> tuple[dict[str
         deep_initialize=lambda width, *args, normalized, **options: width / 2**9 * (1 + normalized),
         start_deep=lambda *args, trained_layers: Moving("fast", clock, log, slower, slower),
         start_deep_dense=opponent,
+        last_layer=lambda *args, rank_budget: LastMoving("last", clock, log, 0.0, slower / 10),
     )
     cells = deep_time.cells(Profile())
     found = verdicts([(cell, deep_time.measure(cell, np.random.default_rng(0), code)) for cell in cells])
@@ -170,7 +181,9 @@ def test_a_loop_that_is_slowed_down_is_caught(monkeypatch: pytest.MonkeyPatch) -
     assert {tuple(sorted(names)) for names in rounds} == {("compacted", "dense", "fast", "fast")}
     assert len(set(rounds)) > 1  # in an order of their own each
     slowed, _ = by_a_clock(monkeypatch, 20.0)
-    assert {slowed[claim] for claim in ("dense", "compacted", "normalized", "start", "crossover")} == {"fails"}
+    assert {slowed[claim] for claim in ("dense", "compacted", "normalized", "start", "last_layer", "crossover")} == {
+        "fails"
+    }
 
 
 def test_a_run_that_stops_draws_another_network_and_gives_up_in_the_end() -> None:
