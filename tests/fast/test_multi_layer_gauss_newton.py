@@ -728,3 +728,18 @@ def test_residuals_stay_true_where_steps_are_huge_and_cancel(trained_layers: tup
         recomputed = np.linalg.norm(trained.predict(problem.X) - problem.y)
         assert recomputed == pytest.approx(trace.residual_norms[-1], abs=1e-12 * scale)
     assert any(layer.folds for layer in trace.network.layers)
+
+
+@pytest.mark.parametrize("layers", [(1, 2), (1,), (2,)], ids=repr)
+@pytest.mark.parametrize("solver", ["cholesky", "sketch"])
+def test_a_whole_run_needs_little_memory_beside_the_weights(layers: tuple[int, ...], solver: Solver) -> None:
+    rng = np.random.default_rng(0)
+    problem = make("random", 16, 16, rng)
+    network = initialize(4096, 16, 2, shift=shift_for(4096, 0.24), rng=rng)
+    tracemalloc.start()
+    try:
+        train(network, problem.X, problem.y, trained_layers=layers, iterations=3, solver=solver, rng=rng)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 0.2 * network.weights[1].nbytes

@@ -158,7 +158,7 @@ def test_seeds_that_disagree_leave_a_law_undecided(sound: Results, part: str) ->
 
 
 def test_noise_beyond_the_margin_leaves_the_forbidden_term_undecided(sound: Results) -> None:
-    noisy = altered(sound, multiply("forward", lambda i: 3.0 if (i["seed"] + i["d"]) % 2 else 0.3), expected=True)
+    noisy = altered(sound, multiply("forward", lambda i: i["width"] / 64 if i["seed"] % 2 else 0.3), expected=True)
     assert verdicts(noisy)["forbidden"] == "undecided"
 
 

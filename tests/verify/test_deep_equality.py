@@ -257,5 +257,5 @@ def test_cells_are_distinct_and_every_claim_has_some(thorough: bool) -> None:
     assert len({json.dumps(cell, sort_keys=True) for cell in cells}) == len(cells)
     plain = [cell for cell in cells if not cell["normalized"]]
     assert {tuple(cell["layers"]) == (cell["depth"],) for cell in plain} == {False, True}
-    assert {cell["depth"] for cell in cells} == {1, 2, 3}
+    assert {cell["depth"] for cell in cells} == {1, 2, 3, 4}
     assert any(cell["budget"] == 1 for cell in plain)

@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 Results = Sequence[tuple[Inputs, Result]]
 
 ALPHA = 0.24
-SEEDS, SEEDS_CHECKED = 10, 5
+SEEDS, SEEDS_CHECKED = 7, 5
 """Of the sweep over the width; the first few are checked against a dense run."""
 POINT: Inputs = {
     "width": 1 << 10,
@@ -117,7 +117,7 @@ ONCE: list[Inputs] = [
     for depth, trained in ((2, [1, 2]), (3, [2, 3]))
     for rows in (False, True)
 ]
-SEEDS_SHAPES, SEEDS_ONCE = 5, 1
+SEEDS_SHAPES, SEEDS_ONCE = 3, 1
 
 LEVEL_MARGIN, SLOPE_MARGIN = 0.08, 0.05
 """Of ``log(work / law)`` forward; twice as much back. Steps move the counts off the law by some percent, less so where

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -102,19 +103,30 @@ GRID: list[Inputs] = [
     point("twins", 12, 8, 400, 0.1, 2, (1,), normalized=True),
     point("clash", 12, 12, 1000, 0.1, 2, (1, 2), law="uniform", normalized=True, budget=1),
     point("random", 16, 16, 1000, 0.3, 1, (1,), normalized=True),
+    point("random", 12, 16, 512, 0.03, 4, (1, 2, 3, 4)),
+    point("random", 12, 16, 512, 0.1, 4, (2, 4), normalized=True),
 ]
+SUBSETS: list[Inputs] = [
+    point("random", 12, 16, width, 0.1 if normalized else 0.03, depth, layers, normalized=normalized)
+    for width, depths in ((512, (1, 2, 3, 4)), (2048, (1, 2)))
+    for normalized in (False, True)
+    for depth in depths
+    for size in range(1, depth + 1)
+    for layers in combinations(range(1, depth + 1), size)
+]
+"""Every subset of the layers of every depth; in a thorough run, for one seed."""
 
 SAME = "agree to 1e-7: residuals, predictions on training and on unseen points, and the weights of every layer."
 CLAIMS = (
     Claim(
         "deep_equality.one_step",
-        "One fast step of a network of one to three layers and one reference step from the same state make the same "
+        "One fast step of a network of one to four layers and one reference step from the same state make the same "
         "predictions up to rounding, and move the same neurons of the same layers.",
         "ours",
     ),
     Claim(
         "deep_equality.cholesky",
-        f"Fast iterations on some or all of up to three layers, with the Cholesky solver, and the reference's {SAME}",
+        f"Fast iterations on some or all of up to four layers, with the Cholesky solver, and the reference's {SAME}",
         "ours",
     ),
     Claim("deep_equality.sketch", "So do those with the tensor-sketched solver.", "ours"),
@@ -142,7 +154,8 @@ CLAIMS = (
 def cells(profile: Profile) -> list[Inputs]:
     """List the grid, each point for some seeds."""
     seeds = SEEDS * (6 if profile.thorough else 1)
-    return [{**each, "seed": seed} for each in GRID for seed in range(seeds)]
+    subsets = [{**each, "seed": 0} for each in SUBSETS if each not in GRID] if profile.thorough else []
+    return [*({**each, "seed": seed} for each in GRID for seed in range(seeds)), *subsets]
 
 
 def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Result:
