@@ -24,6 +24,7 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,10 +40,14 @@ TWO_LAYER, MULTI_LAYER = "two-layer", "multi-layer"
 WEIGHTS = "weights_"
 """What the names of the matrices begin with; the number of the layer follows."""
 
-UNREADABLE_NPZ = (ValueError, OSError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+UNREADABLE_NPZ = (
+    *(ValueError, OSError, EOFError, KeyError, RuntimeError, TypeError, TokenError),
+    *(MemoryError, OverflowError, zipfile.BadZipFile, zlib.error),
+)
 """What `numpy.load` raises for a file that is damaged, pickled or something else; `RuntimeError` for an encrypted
-archive and, as its kind `NotImplementedError`, for a compression that Python does not know; `MemoryError` for a size
-that cannot be true."""
+archive and, as its kind `NotImplementedError`, for a compression that Python does not know; `TypeError` and
+`TokenError` for the header of an array that is none; `MemoryError` and `OverflowError` for a size that cannot be
+true."""
 
 REMEDY = "write it again with reference.network_file.save(path, network)"
 
@@ -201,7 +206,7 @@ def is_network_file(path: str | os.PathLike[str]) -> bool:
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return _says_so(archive)
-    except (*UNREADABLE_NPZ, TypeError):
+    except UNREADABLE_NPZ:
         return False
 
 
@@ -220,7 +225,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, NDArray[np.generic]]:
         raise InputError(f"{path}: no such file; check the name and the folder") from error
     except (IsADirectoryError, PermissionError) as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); name a file that you may read") from error
-    except (*UNREADABLE_NPZ, TypeError) as error:  # TypeError: a single array, which is no archive to open
+    except UNREADABLE_NPZ as error:  # TypeError also for a single array, which is no archive to open
         # NumPy's own message advises to load unsafely.
         cause = "object arrays" if "Object arrays" in str(error) else "no NPZ archive, or a damaged one"
         raise InputError(f"{path}: cannot be read as a network ({cause}); {REMEDY}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -328,15 +329,26 @@ def test_no_flipped_bit_changes_a_network_unnoticed(saved: Path) -> None:
     assert noticed > len(content) / 14
 
 
-def test_an_impossible_size_is_an_error_and_not_a_crash(saved: Path) -> None:
-    header = io.BytesIO()
-    shape = {"descr": "<f8", "fortran_order": False, "shape": (1 << 40, 1 << 18)}
-    np.lib.format.write_array_header_1_0(header, shape)
+HEADER = "{'descr': '<f8', 'fortran_order': False, 'shape': %s}"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        HEADER % f"({1 << 40}, {1 << 18})",
+        HEADER % "(9999999999999999999999, 9)",
+        HEADER % "(-1, 9)",
+        HEADER % "((9,",
+        "{[]: 2}",
+    ],
+)
+def test_an_impossible_header_is_an_error_and_not_a_crash(saved: Path, header: str) -> None:
+    damaged = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode()
     with zipfile.ZipFile(saved) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(saved, "w") as archive:
         for name, content in parts.items():
-            archive.writestr(name, header.getvalue() if name == "weights_1.npy" else content)
+            archive.writestr(name, damaged if name == "weights_1.npy" else content)
     with pytest.raises(InputError, match="cannot be read as a network"):
         load(saved)
 
