@@ -175,6 +175,8 @@ def test_list_and_help_measure_nothing(tmp_path: Path, capsys: pytest.CaptureFix
         (["--centre"], "name the file with --data"),
         (["--drop-duplicates"], "--drop-duplicates says how to treat a file"),
         (["--width", "0", "--data", "digits"], "--width is 0"),
+        (["--width", f"1{'0' * 30}", "--data", "digits"], "would not fit in memory; lower --width"),
+        (["--width", f"1{'0' * 400}", "--data", "digits", "--fine-tune"], "would not fit in memory; lower --width"),
         (["--rows", "0", "--data", "digits"], "--rows is 0"),
         (["--rows", "10000", "--data", "digits"], "10000"),
         (["--alpha", "-1", "--data", "digits"], "alpha is -1"),
