@@ -337,6 +337,8 @@ def test_fit_save_and_go_on_from_there(folder: Path, capsys: pytest.CaptureFixtu
         (f"{TUNE} --network start.npz --width 300", "--width comes with the network"),
         (f"{TUNE} --network start.npz --depth 2", "--depth comes with the network"),
         (f"{TUNE} --network start.npz --alpha 0.1", "--alpha comes with the network"),
+        (f"{TUNE} --network start.npz --alpha 0", "--alpha comes with the network"),
+        ("--alpha 0 --list", "--alpha says how to treat a file; name the file with --data"),
         (f"{TUNE} --network start.npz --normalized", "--normalized comes with the network"),
         (f"{TUNE} --network none.npz", "none.npz: no such file"),
         (f"{TUNE} --network other.npz", "other.npz: cannot be read as a network"),
