@@ -21,8 +21,10 @@ Cost: the size of the weights, once.
 from __future__ import annotations
 
 import os
+import secrets
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from tokenize import TokenError
 
@@ -87,8 +89,9 @@ def save(path: str | os.PathLike[str], network: Network) -> None:
         "normalized": np.array(normalized),
     }
     arrays |= {f"{WEIGHTS}{layer}": W for layer, W in enumerate(weights, start=1)}
-    # Same folder, hence same file system: only there is a rename atomic. No two processes share the name.
-    temporary = place.with_name(f".{place.name}.{os.getpid()}.part")
+    # Same folder, hence same file system: only there is a rename atomic. No two savers share the name, and it is
+    # short, for the name of the file may be as long as the file system allows.
+    temporary = place.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with temporary.open("wb") as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]
@@ -96,7 +99,8 @@ def save(path: str | os.PathLike[str], network: Network) -> None:
             os.fsync(stream.fileno())
         os.replace(temporary, place)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         if isinstance(error, OSError):
             raise _cannot_write(path, error) from error
         raise
@@ -118,7 +122,7 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     InputError
-        No such folder, no permission, not a regular file.
+        No such folder, no permission, not a regular file, a name that is too long.
     """
     try:
         place = Path(path).resolve()
@@ -129,6 +133,8 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
         if not place.parent.is_dir():
             raise InputError(f"{path}: no such folder {place.parent}; make it first, or name another file")
         writable = os.access(place.parent, os.W_OK | os.X_OK)
+        with suppress(FileNotFoundError):
+            place.lstat()  # a name that is too long
     except InputError:
         raise
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a circle of links

@@ -178,9 +178,35 @@ def test_places_that_cannot_be_written(saved: Path, name: str, words: str) -> No
     with pytest.raises(InputError, match=f"(?i){words}"):
         save(saved.parent / name, deep())
     assert list(saved.parent.iterdir()) == [saved]
-    if "too long" not in words:
-        with pytest.raises(InputError, match=words):
-            check_writable(saved.parent / name)
+    with pytest.raises(InputError, match=f"(?i){words}"):
+        check_writable(saved.parent / name)
+
+
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
+    longest = os.pathconf(tmp_path, "PC_NAME_MAX")
+    for length in range(longest - 11, longest + 1):
+        path = tmp_path / "x".rjust(length, "x")
+        save(path, deep())
+        assert_same(deep(), load(path))
+        path.unlink()
+    with pytest.raises(InputError, match=r"cannot be written \(File name too long\); .* name another file"):
+        check_writable(tmp_path / "x".rjust(longest + 1, "x"))
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_that_vanishes_is_named(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left of the temporary file cannot be removed either."""
+
+    def vanished(path: Path, mode: str = "r") -> None:
+        raise OSError(5, "Input/output error")
+
+    def stuck(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "open", vanished)
+    monkeypatch.setattr(Path, "unlink", stuck)
+    with pytest.raises(InputError, match=r"network\.npz: cannot be written \(Input/output error\)"):
+        save(saved, deep())
 
 
 def test_a_folder_without_permission(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
