@@ -423,7 +423,9 @@ def measure_fine_tuning(options: argparse.Namespace) -> tuple[Decision, Network 
     from verify import own_fine_tuning
 
     if options.save_network is not None:
-        own_fine_tuning.check_place(options.save_network, data=options.data, network=options.network)
+        own_fine_tuning.check_place(
+            options.save_network, data=options.data, network=options.network, out=options.out
+        )
     settings = own_fine_tuning.Settings(
         width=options.width,
         depth=options.depth,

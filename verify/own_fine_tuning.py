@@ -77,6 +77,9 @@ DEFAULT_DEPTH = 2
 WEIGHTS_LIMIT = 2**28
 """Largest number of entries of all (m, m) matrices together; up to five copies are kept, most of them for opponents."""
 
+WRITTEN = ("ABOUT.txt", "results.json", "report.html", "cells")
+"""What a run writes in the folder of ``--out``."""
+
 CLAIMS = (
     Claim(
         "data.fine_tuning_agreement",
@@ -190,8 +193,8 @@ def load_network(path: str | Path) -> MultiLayerNetwork:
     return network
 
 
-def check_place(path: Path, *, data: str, network: str | None) -> None:
-    """Refuse to write a network where it would replace anything but an old result.
+def check_place(path: Path, *, data: str, network: str | None, out: Path) -> None:
+    """Refuse to write a network where it would replace anything but an old result, or stand in the report's way.
 
     Parameters
     ----------
@@ -199,13 +202,20 @@ def check_place(path: Path, *, data: str, network: str | None) -> None:
         Where the network is to be saved.
     data, network : str, optional
         The files that are read.
+    out : Path
+        The folder of the report; it need not exist.
 
     Raises
     ------
     InputError
-        A file that is read or that holds no network; or a place that cannot be written.
+        A file that is read or that holds no network; the folder of the report, or one that it lies in, or what is
+        written there; or a place that cannot be written.
     """
-    place = network_file.check_writable(path)
+    place, folder = network_file.check_writable(path), out.resolve()
+    if place == folder or place in folder.parents:
+        raise InputError(f"--save-network {path} is where --out {out} makes its folder; name another file")
+    if folder in place.parents and place.relative_to(folder).parts[0] in WRITTEN:
+        raise InputError(f"--save-network {path} is what the report itself writes in --out {out}; name another file")
     for option, given in (("--data", data), ("--network", network)):
         if given is not None and Path(given).exists() and place == Path(given).resolve():
             raise InputError(f"--save-network {path} would replace the file of {option}; name another file")

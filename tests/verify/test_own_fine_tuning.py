@@ -349,6 +349,9 @@ def test_fit_save_and_go_on_from_there(folder: Path, capsys: pytest.CaptureFixtu
         (f"{TUNE} --width 512 --save-network other.npz", "would replace a file that holds no network"),
         (f"{TUNE} --width 512 --save-network nowhere/new.npz", "no such folder"),
         (f"{TUNE} --width 512 --save-network .", "is a directory"),
+        (f"{TUNE} --width 512 --save-network {'x' * 256}", "cannot be written (File name too long)"),
+        (f"{TUNE} --width 512 --save-network out", "--save-network out is where --out out makes its folder"),
+        (f"{TUNE} --width 512 --save-network new.npz --out new.npz/out", "is where --out new.npz/out makes its folder"),
         (f"{TUNE} --width 512 --alpha 0.4", "try --alpha"),
         (f"{TUNE} --width 512 --alpha 200", "shift is 49.9533; pass one from"),
         (f"{TUNE} --target rent", "rent"),
@@ -365,6 +368,22 @@ def test_bad_input_is_one_line_and_status_2_and_changes_nothing(
     assert message.count("\n") == 1
     assert contents(folder) == before
     assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["ABOUT.txt", "results.json", "report.html", "cells"])
+def test_a_network_does_not_stand_in_the_way_of_the_report(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (folder / "out").mkdir()
+    (folder / "link").symlink_to("out")
+    assert main(f"{TUNE} --width 512 --save-network link/{name}") == 2
+    assert f"--save-network link/{name} is what the report itself writes in --out out" in capsys.readouterr().err
+    assert not any((folder / "out").iterdir())
+
+
+def test_those_are_all_the_places_that_a_run_writes(folder: Path) -> None:
+    main(f"{TUNE} --network start.npz --save-network new.npz")
+    assert {path.name for path in (folder / "out").iterdir()} <= set(own_fine_tuning.WRITTEN)
 
 
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (OSError(28, "No space left"), 2)], ids=repr)
