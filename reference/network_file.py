@@ -24,6 +24,7 @@ import os
 import secrets
 import zipfile
 import zlib
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from tokenize import TokenError
@@ -41,6 +42,8 @@ VERSION = 1
 TWO_LAYER, MULTI_LAYER = "two-layer", "multi-layer"
 WEIGHTS = "weights_"
 """What the names of the matrices begin with; the number of the layer follows."""
+BESIDE_WEIGHTS = {"format", "version", "kind", "depth", "signs", "shift", "normalized"}
+"""The names of everything else."""
 
 UNREADABLE_NPZ = (
     *(ValueError, OSError, EOFError, KeyError, RuntimeError, TypeError, TokenError),
@@ -221,9 +224,12 @@ def _read(path: str | os.PathLike[str]) -> dict[str, NDArray[np.generic]]:
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             _check_format(path, archive)
-            missing = sorted({"kind", "depth", "signs", "shift", "normalized"} - set(archive.files))
+            missing = sorted(BESIDE_WEIGHTS - set(archive.files))
             if missing:
                 raise InputError(f"{path}: the network file lacks {', '.join(missing)}; {REMEDY}")
+            twice = sorted(name for name, times in Counter(archive.files).items() if times > 1)
+            if twice:
+                raise InputError(f"{path}: the network file holds {twice[0]} more than once; {REMEDY}")
             return {name: archive[name] for name in archive.files}
     except InputError:
         raise
@@ -264,6 +270,9 @@ def _matrices(path: str | os.PathLike[str], arrays: dict[str, NDArray[np.generic
     missing = [name for name in names if name not in arrays]
     if missing:
         raise InputError(f"{path}: the network file lacks {missing[0]}; {REMEDY}")
+    foreign = sorted(set(arrays) - BESIDE_WEIGHTS - set(names))
+    if foreign:
+        raise InputError(f"{path}: the network file holds {foreign[0]} beside a network of depth {depth}; {REMEDY}")
     return names
 
 

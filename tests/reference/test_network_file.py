@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -251,6 +252,10 @@ W = np.ones((5, 3))
         (lambda arrays: (arrays.pop("weights_1"), arrays.pop("weights_2")), "lacks weights_1"),
         (lambda arrays: arrays.pop("weights_2"), "lacks weights_2"),
         (entry("depth", 3), "lacks weights_3"),
+        (entry("depth", 1), "holds weights_2 beside a network of depth 1; write it again"),
+        (entry("weights_3", W), "holds weights_3 beside a network of depth 2"),
+        (entry("weights_01", W), "holds weights_01 beside a network of depth 2"),
+        (entry("notes", "mine"), "holds notes beside a network of depth 2"),
         (entry("depth", 1000), "depth is 1000, and not the number of matrices in the file; write it again"),
         (entry("depth", 0), "depth is 0, and not"),
         (entry("depth", 2.0), "depth is 2.0, and not"),
@@ -284,8 +289,20 @@ def test_files_with_a_bad_entry(saved: Path, change: Change, words: str) -> None
     assert "pickle" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["weights_1", "signs", "shift.npy", "weights_2.npy", "format.npy"])
+def test_two_members_of_one_name_are_refused(saved: Path, name: str) -> None:
+    with zipfile.ZipFile(saved, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile's own, for the writer
+        archive.writestr(name, archive.read(name.removesuffix(".npy") + ".npy"))
+    with pytest.raises(InputError, match=rf"holds {name.removesuffix('.npy')} more than once; write it again"):
+        load(saved)
+
+
 def test_a_normalized_two_layer_network_is_refused(saved: Path) -> None:
-    changed(saved, lambda arrays: arrays.update(depth=np.array(1), kind=np.array("two-layer")))
+    changed(
+        saved,
+        lambda arrays: (arrays.pop("weights_2"), arrays.update(depth=np.array(1), kind=np.array("two-layer"))),
+    )
     with pytest.raises(InputError, match="has one matrix and is not normalized"):
         load(saved)
 
