@@ -633,7 +633,8 @@ def test_bad_arguments_are_refused(loop: Any, changes: dict[str, Any], message: 
         ({"solver": "lu"}, "solver is 'lu'; pass 'cholesky' or 'sketch'"),
         ({"step": "half"}, "step is 'half'; pass 'full' or 'safeguarded'"),
         ({"accuracy": -1}, "accuracy is -1; pass a number between 0 and 1"),
-        ({"rank_budget": 0}, "the rank budget is 0; pass at least 1"),
+        ({"rank_budget": 1.5}, "the rank budget is 1.5; pass a whole number"),
+        ({"rank_budget": 0}, "the rank budget is 0; pass a whole number, at least 1"),
     ],
 )
 def test_bad_options_are_refused(layers: tuple[int, ...], changes: dict[str, Any], message: str) -> None:
