@@ -648,6 +648,21 @@ def test_a_network_of_another_kind_is_refused() -> None:
     for start in (partial(train, iterations=1), MultiLayerRun):
         with pytest.raises(InputError, match="network is a TwoLayerNetwork; pass a MultiLayerNetwork or a trained"):
             start(two, np.eye(2), np.ones(2), trained_layers=(1,))  # type: ignore[operator]
+    opponents = (
+        partial(reference.multi_layer_gauss_newton.train, iterations=1),
+        partial(train_multi_layer_dense, iterations=1),
+        MultiLayerDenseRun,
+    )
+    network, X, y = trainable(2, m=50, alpha=0.0)
+    trained = train(network, X, y, trained_layers=(1, 2), iterations=0).network
+    for wrong, words in (
+        (two, "network is a TwoLayerNetwork; pass a MultiLayerNetwork"),
+        (None, "network is a NoneType; pass a MultiLayerNetwork"),
+        (trained, r"network has implicit weights, and .*; pass network\.to_dense\(\)"),
+    ):
+        for dense in opponents:
+            with pytest.raises(InputError, match=words):
+                dense(wrong, X, y, trained_layers=(1,))  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("layers", subsets(2), ids=repr)
