@@ -205,13 +205,13 @@ def answer(options: argparse.Namespace, experiments: Sequence[Experiment] | None
     # With a file, the claims about that file are the question, and others are measured when they are named.
     chosen = [] if options.data is not None and options.claims is None else select(experiments, options.claims)
     check_out(options.out)
+    end_on_termination()
     own, network = [], None
     if options.fine_tune:
         decision, network = measure_fine_tuning(options)
         own = [decision]
     elif options.data is not None:
         own = [measure_own_data(options)]
-    end_on_termination()
     if options.save_network is not None:
         save(network, options.save_network)
     mark(options.out)
