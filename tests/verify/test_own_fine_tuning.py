@@ -230,6 +230,8 @@ def test_folds_are_named(healthy: Outcome) -> None:
         (Settings(width=2**15), "2 layers of width 32768 on 24 rows would not fit in memory; lower --width"),
         (Settings(network=initialize(64, 9, 2, shift=0.5, rng=np.random.default_rng(0))),
          "the file has 8 features, but the network of --network takes 9"),
+        (Settings(network=initialize(2, 8, 65, shift=0.0, rng=np.random.default_rng(0))),
+         "the network of --network has 65 layers; pass one of at most 64"),
         (Settings(network=initialize(64, 8, 2, shift=3.0, rng=np.random.default_rng(0))),
          r"the signal dies .* line .*; start from a wider network"),
     ],
@@ -237,6 +239,12 @@ def test_folds_are_named(healthy: Outcome) -> None:
 def test_settings_that_do_not_fit(settings: Settings, words: str) -> None:
     with pytest.raises(InputError, match=words):
         run(settings=settings)
+
+
+@pytest.mark.parametrize(("normalized", "words"), [(False, "--alpha 0, or --normalized$"), (True, r"--width \d+, or")])
+def test_the_deepest_networks_end_in_words_and_not_in_warnings(normalized: bool, words: str) -> None:
+    with pytest.raises(InputError, match=rf"fitting: the signal dies in layer \d+ .*; try {words}"):
+        run(settings=Settings(width=32, depth=own_fine_tuning.DEPTH_LIMIT, normalized=normalized))
 
 
 def test_files_that_do_not_do() -> None:
@@ -332,6 +340,9 @@ def test_fit_save_and_go_on_from_there(folder: Path, capsys: pytest.CaptureFixtu
         ("--data mine.csv --network start.npz", "--network is for fine-tuning"),
         ("--data mine.csv --save-network new.npz", "--save-network is for fine-tuning"),
         (f"{TUNE} --depth 0", "--depth is 0; pass 1 or more"),
+        (f"{TUNE} --depth 1000 --width 16", "--depth is 1000; pass at most 64"),
+        (f"{TUNE} --depth 1{'0' * 30} --width 1", "; pass at most 64"),
+        (f"{TUNE} --depth 65", "--depth is 65; pass at most 64"),
         (f"{TUNE} --layers one", "'one' is no list of layers; pass numbers, for instance 1,2"),
         (f"{TUNE} --width 512 --layers 1,1", "--layers is 1,1; pass distinct numbers from 1 to 2"),
         (f"{TUNE} --network start.npz --width 300", "--width comes with the network"),
