@@ -483,6 +483,23 @@ def test_a_step_that_silences_a_point_is_not_kept() -> None:
     reference.multi_layer.forward(trace.network.to_dense(), [[1.0]]).check(network)
 
 
+@pytest.mark.parametrize("shift", [0.0, -0.1])
+def test_a_step_that_silences_a_lower_layer_alone_is_not_kept(shift: float) -> None:
+    """Without a shift above 0 the next layer fires on no signal at all, and the full step lowers the residual."""
+    network, X, y = MultiLayerNetwork([[[2.0]], [[2.0]]], [1.0], shift), [[1.0]], [-9.0]
+    options: dict[str, Any] = {"trained_layers": (1, 2), "iterations": 1}
+    dead = reference.multi_layer_gauss_newton.train(network, X, y, **options)
+    below, above = reference.multi_layer.forward(dead.network, X).fired()
+    assert (below.item(), above.item()) == (0, 1)
+    assert dead.residual_norms[1] < dead.residual_norms[0]
+    expected = reference.multi_layer_gauss_newton.train(network, X, y, step="safeguarded", **options)
+    trace = train(network, X, y, step="safeguarded", **options)
+    np.testing.assert_allclose(trace.residual_norms, expected.residual_norms, rtol=1e-12)
+    for loop in (trace, expected):
+        reference.multi_layer.forward(loop.network.to_dense(), X).check(network)
+        assert loop.residual_norms[1] < loop.residual_norms[0]
+
+
 def test_where_no_step_changes_anything_a_safeguarded_run_stalls() -> None:
     """A normalized layer of which a single neuron fires answers 1 whatever its weights: the Gram matrix is 0."""
     network = MultiLayerNetwork([[[1.0, 1.0]]], [1.0], 0.5, normalized=True)
