@@ -320,6 +320,6 @@ def test_an_npz_of_an_impossible_shape_is_refused(tmp_path: Path, shape: str) ->
     np.savez(path, y=np.ones(3))
     header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}}}"
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("X.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode())
+        archive.writestr("X.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + bytes(72))
     with pytest.raises(InputError, match=r"file\.npz: cannot be read as arrays of numbers .*numpy\.savez"):
         load(path)
