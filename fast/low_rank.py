@@ -77,7 +77,7 @@ class LowRankWeights:
     Raises
     ------
     InputError
-        A budget below 1.
+        A budget that is no whole number from 1 on.
     """
 
     def __init__(self, initial: FloatArray, *, budget: int | None = None) -> None:
@@ -100,10 +100,14 @@ class LowRankWeights:
         Raises
         ------
         InputError
-            A budget below 1.
+            A budget that is no whole number from 1 on.
         """
-        if budget is not None and budget < 1:
-            raise InputError(f"the rank budget is {budget}; pass at least 1, or None to fold when it pays")
+        if budget is not None:
+            whole = isinstance(budget, (int, np.integer)) and not isinstance(budget, bool)
+            if not whole or budget < 1:
+                raise InputError(
+                    f"the rank budget is {budget!r}; pass a whole number, at least 1, or None to fold when it pays"
+                )
         self.budget = budget
 
     @property

@@ -24,7 +24,7 @@ from scipy.linalg.blas import dgemm
 from fast.low_rank import LowRankWeights
 from fast.multi_layer import SparseSignals, TensorJacobian, backward, fire, forward, row_numbers, scale_rows
 from fast.regression import solve_cholesky
-from reference.multi_layer import MultiLayerNetwork, check_layers
+from reference.multi_layer import MultiLayerNetwork, check_layers, check_network
 from reference.notation import (
     FloatArray,
     breakdown_explained,
@@ -106,6 +106,7 @@ class MultiLayerDenseRun:
         trained_layers: Collection[int],
         compact: bool = False,
     ) -> None:
+        check_network(network)
         self.initial, self.compact = network, compact
         self.trained = check_layers(trained_layers, network.depth)
         self.lowest = self.trained[0]

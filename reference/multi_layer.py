@@ -278,6 +278,30 @@ def backward(network: MultiLayerNetwork, signals: Signals) -> tuple[FloatArray, 
     return tuple(reversed(found))
 
 
+def check_network(network: object) -> None:
+    """Check that a network is a deep one with its weights written out.
+
+    Parameters
+    ----------
+    network : MultiLayerNetwork
+        Where to start.
+
+    Raises
+    ------
+    InputError
+        Anything else; of a deep network with implicit weights the message says how to write them out.
+
+    Examples
+    --------
+    >>> check_network(MultiLayerNetwork([[[2.0], [-3.0]]], [1, 1], 0.0))
+    """
+    if isinstance(network, MultiLayerNetwork):
+        return
+    if hasattr(network, "to_dense") and hasattr(network, "depth"):
+        raise InputError("network has implicit weights, and this loop trains dense ones; pass network.to_dense()")
+    raise InputError(f"network is a {type(network).__name__}; pass a MultiLayerNetwork")
+
+
 def check_layers(trained_layers: Collection[int], depth: int) -> tuple[int, ...]:
     """Check which layers are to be trained.
 

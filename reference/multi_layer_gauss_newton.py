@@ -23,7 +23,16 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from reference.multi_layer import MultiLayerNetwork, Signals, backward, check_layers, forward, gram, gram_from
+from reference.multi_layer import (
+    MultiLayerNetwork,
+    Signals,
+    backward,
+    check_layers,
+    check_network,
+    forward,
+    gram,
+    gram_from,
+)
 from reference.notation import (
     FloatArray,
     InputError,
@@ -96,6 +105,7 @@ def train(
     >>> trace.converged, bool((trace.residual_norms[1:] <= trace.residual_norms[:-1] / 2).all())
     (True, True)
     """
+    check_network(network)
     layers = check_layers(trained_layers, network.depth)
     X = check_points(check_data(X), network.dim)
     y = check_labels(y, len(X))

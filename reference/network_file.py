@@ -21,9 +21,13 @@ Cost: the size of the weights, once.
 from __future__ import annotations
 
 import os
+import secrets
 import zipfile
 import zlib
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +42,17 @@ VERSION = 1
 TWO_LAYER, MULTI_LAYER = "two-layer", "multi-layer"
 WEIGHTS = "weights_"
 """What the names of the matrices begin with; the number of the layer follows."""
+BESIDE_WEIGHTS = {"format", "version", "kind", "depth", "signs", "shift", "normalized"}
+"""The names of everything else."""
 
-UNREADABLE_NPZ = (ValueError, OSError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+UNREADABLE_NPZ = (
+    *(ValueError, OSError, EOFError, KeyError, RuntimeError, TypeError, TokenError),
+    *(MemoryError, OverflowError, zipfile.BadZipFile, zlib.error),
+)
 """What `numpy.load` raises for a file that is damaged, pickled or something else; `RuntimeError` for an encrypted
-archive and, as its kind `NotImplementedError`, for a compression that Python does not know; `MemoryError` for a size
-that cannot be true."""
+archive and, as its kind `NotImplementedError`, for a compression that Python does not know; `TypeError` and
+`TokenError` for the header of an array that is none; `MemoryError` and `OverflowError` for a size that cannot be
+true."""
 
 REMEDY = "write it again with reference.network_file.save(path, network)"
 
@@ -82,8 +92,9 @@ def save(path: str | os.PathLike[str], network: Network) -> None:
         "normalized": np.array(normalized),
     }
     arrays |= {f"{WEIGHTS}{layer}": W for layer, W in enumerate(weights, start=1)}
-    # Same folder, hence same file system: only there is a rename atomic. No two processes share the name.
-    temporary = place.with_name(f".{place.name}.{os.getpid()}.part")
+    # Same folder, hence same file system: only there is a rename atomic. No two savers share the name, and it is
+    # short, for the name of the file may be as long as the file system allows.
+    temporary = place.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with temporary.open("wb") as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]
@@ -91,7 +102,8 @@ def save(path: str | os.PathLike[str], network: Network) -> None:
             os.fsync(stream.fileno())
         os.replace(temporary, place)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         if isinstance(error, OSError):
             raise _cannot_write(path, error) from error
         raise
@@ -113,7 +125,7 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     InputError
-        No such folder, no permission, not a regular file.
+        No such folder, no permission, not a regular file, a name that is too long.
     """
     try:
         place = Path(path).resolve()
@@ -124,6 +136,8 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
         if not place.parent.is_dir():
             raise InputError(f"{path}: no such folder {place.parent}; make it first, or name another file")
         writable = os.access(place.parent, os.W_OK | os.X_OK)
+        with suppress(FileNotFoundError):
+            place.lstat()  # a name that is too long
     except InputError:
         raise
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a circle of links
@@ -201,7 +215,7 @@ def is_network_file(path: str | os.PathLike[str]) -> bool:
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return _says_so(archive)
-    except (*UNREADABLE_NPZ, TypeError):
+    except UNREADABLE_NPZ:
         return False
 
 
@@ -210,9 +224,12 @@ def _read(path: str | os.PathLike[str]) -> dict[str, NDArray[np.generic]]:
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             _check_format(path, archive)
-            missing = sorted({"kind", "depth", "signs", "shift", "normalized"} - set(archive.files))
+            missing = sorted(BESIDE_WEIGHTS - set(archive.files))
             if missing:
                 raise InputError(f"{path}: the network file lacks {', '.join(missing)}; {REMEDY}")
+            twice = sorted(name for name, times in Counter(archive.files).items() if times > 1)
+            if twice:
+                raise InputError(f"{path}: the network file holds {twice[0]} more than once; {REMEDY}")
             return {name: archive[name] for name in archive.files}
     except InputError:
         raise
@@ -220,7 +237,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, NDArray[np.generic]]:
         raise InputError(f"{path}: no such file; check the name and the folder") from error
     except (IsADirectoryError, PermissionError) as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); name a file that you may read") from error
-    except (*UNREADABLE_NPZ, TypeError) as error:  # TypeError: a single array, which is no archive to open
+    except UNREADABLE_NPZ as error:  # TypeError also for a single array, which is no archive to open
         # NumPy's own message advises to load unsafely.
         cause = "object arrays" if "Object arrays" in str(error) else "no NPZ archive, or a damaged one"
         raise InputError(f"{path}: cannot be read as a network ({cause}); {REMEDY}") from error
@@ -253,6 +270,9 @@ def _matrices(path: str | os.PathLike[str], arrays: dict[str, NDArray[np.generic
     missing = [name for name in names if name not in arrays]
     if missing:
         raise InputError(f"{path}: the network file lacks {missing[0]}; {REMEDY}")
+    foreign = sorted(set(arrays) - BESIDE_WEIGHTS - set(names))
+    if foreign:
+        raise InputError(f"{path}: the network file holds {foreign[0]} beside a network of depth {depth}; {REMEDY}")
     return names
 
 

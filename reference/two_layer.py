@@ -18,6 +18,8 @@ Cost: ``n m d`` multiply-adds for ``U``; everything after it is ``n m``.
 
 from __future__ import annotations
 
+import math
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -165,9 +167,12 @@ def shift_for(width: int, alpha: float) -> float:
     >>> shift_for(2**20, 0.24) == float(np.sqrt(0.48 * np.log(2**20)))
     True
     """
-    if not (np.isfinite(width) and width >= 1 and np.isfinite(alpha) and alpha >= 0):
-        raise InputError(f"width is {width} and alpha is {alpha}; pass width >= 1 and a finite alpha >= 0")
-    return float(np.sqrt(2 * alpha * np.log(width)))
+    if not (1 <= width < math.inf and 0 <= alpha <= sys.float_info.max):
+        shown = "beyond float64" if abs(width) > sys.float_info.max else width
+        raise InputError(f"width is {shown} and alpha is {alpha}; pass width >= 1 and a finite alpha >= 0")
+    # NumPy knows no logarithm of an int beyond 64 bits.
+    logarithm = np.log(width) if width < 2**63 else math.log(width)
+    return float(np.sqrt(2 * alpha * logarithm))
 
 
 def preactivations(network: TwoLayerNetwork, X: ArrayLike) -> FloatArray:

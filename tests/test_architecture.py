@@ -24,7 +24,7 @@ VOCABULARY = {
         "TensorSketchDraw",
         "draw_tensor_sketch",
     },
-    "reference.multi_layer": {"MultiLayerNetwork", "initialize", "check_layers"},
+    "reference.multi_layer": {"MultiLayerNetwork", "initialize", "check_layers", "check_network"},
     "reference.signals": None,  # the law of signals, and what to say when they died
     "reference.safeguard": None,  # decisions from residual norms alone, the same on both sides
     "reference.shifted_ntk": {"check_unit_rows"},

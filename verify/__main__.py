@@ -203,16 +203,16 @@ def answer(options: argparse.Namespace, experiments: Sequence[Experiment] | None
         print(report.list_claims(experiments, width=columns))
         return 0
     # With a file, the claims about that file are the question, and others are measured when they are named.
-    chosen = [] if options.data and not options.claims else select(experiments, options.claims)
+    chosen = [] if options.data is not None and options.claims is None else select(experiments, options.claims)
     check_out(options.out)
+    end_on_termination()
     own, network = [], None
     if options.fine_tune:
         decision, network = measure_fine_tuning(options)
         own = [decision]
-    elif options.data:
+    elif options.data is not None:
         own = [measure_own_data(options)]
-    end_on_termination()
-    if options.save_network:
+    if options.save_network is not None:
         save(network, options.save_network)
     mark(options.out)
     found = run(
@@ -247,22 +247,37 @@ def check_options(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and value < 0:
             raise InputError(f"--{name} is {value}; pass 0 or more")
-    if not options.data:
-        given = [name for name in DATA_OPTIONS if getattr(options, name) not in (None, False)]
-        if given:
-            option = given[0].replace("_", "-")
-            raise InputError(f"--{option} says how to treat a file; name the file with --data")
+    given = given_among(options, DATA_OPTIONS)
+    if given and options.data is None:
+        raise InputError(f"--{given[0]} says how to treat a file; name the file with --data")
     for name in ("rows", "width", "depth"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise InputError(f"--{name} is {value}; pass 1 or more")
-    given = [name.replace("_", "-") for name in FINE_TUNE_OPTIONS if getattr(options, name) not in (None, False)]
+    given = given_among(options, FINE_TUNE_OPTIONS)
     if given and not options.fine_tune:
         raise InputError(f"--{given[0]} is for fine-tuning; add --fine-tune and the --data to do it with")
-    if options.network:
-        given = [name for name in NETWORK_BRINGS if getattr(options, name) not in (None, False)]
-        if given:
-            raise InputError(f"--{given[0]} comes with the network of --network; leave one of the two out")
+    given = given_among(options, NETWORK_BRINGS)
+    if given and options.network is not None:
+        raise InputError(f"--{given[0]} comes with the network of --network; leave one of the two out")
+
+
+def given_among(options: argparse.Namespace, names: Sequence[str]) -> list[str]:
+    """List those options that were given, as they are spelled; 0 is a value like any other.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        As parsed.
+    names : sequence of str
+        Which to look at.
+
+    Returns
+    -------
+    list of str
+    """
+    values = ((name, getattr(options, name)) for name in names)
+    return [name.replace("_", "-") for name, value in values if value is not None and value is not False]
 
 
 def select(experiments: Sequence[Experiment], wanted: str | None) -> list[Experiment]:
@@ -407,15 +422,17 @@ def measure_fine_tuning(options: argparse.Namespace) -> tuple[Decision, Network 
     """
     from verify import own_fine_tuning
 
-    if options.save_network:
-        own_fine_tuning.check_place(options.save_network, data=options.data, network=options.network)
+    if options.save_network is not None:
+        own_fine_tuning.check_place(
+            options.save_network, data=options.data, network=options.network, out=options.out
+        )
     settings = own_fine_tuning.Settings(
         width=options.width,
         depth=options.depth,
         alpha=options.alpha,
         normalized=options.normalized,
         layers=options.layers,
-        network=own_fine_tuning.load_network(options.network) if options.network else None,
+        network=None if options.network is None else own_fine_tuning.load_network(options.network),
         seed=options.seed,
     )
     prepared = prepare(options)

@@ -77,6 +77,12 @@ DEFAULT_DEPTH = 2
 WEIGHTS_LIMIT = 2**28
 """Largest number of entries of all (m, m) matrices together; up to five copies are kept, most of them for opponents."""
 
+DEPTH_LIMIT = 64
+"""Most layers: plain signals of a few hundred leave the range of float64, and long before that no width keeps them."""
+
+WRITTEN = ("ABOUT.txt", "results.json", "report.html", "cells")
+"""What a run writes in the folder of ``--out``."""
+
 CLAIMS = (
     Claim(
         "data.fine_tuning_agreement",
@@ -190,8 +196,8 @@ def load_network(path: str | Path) -> MultiLayerNetwork:
     return network
 
 
-def check_place(path: Path, *, data: str, network: str | None) -> None:
-    """Refuse to write a network where it would replace anything but an old result.
+def check_place(path: Path, *, data: str, network: str | None, out: Path) -> None:
+    """Refuse to write a network where it would replace anything but an old result, or stand in the report's way.
 
     Parameters
     ----------
@@ -199,13 +205,20 @@ def check_place(path: Path, *, data: str, network: str | None) -> None:
         Where the network is to be saved.
     data, network : str, optional
         The files that are read.
+    out : Path
+        The folder of the report; it need not exist.
 
     Raises
     ------
     InputError
-        A file that is read or that holds no network; or a place that cannot be written.
+        A file that is read or that holds no network; the folder of the report, or one that it lies in, or what is
+        written there; or a place that cannot be written.
     """
-    place = network_file.check_writable(path)
+    place, folder = network_file.check_writable(path), out.resolve()
+    if place == folder or place in folder.parents:
+        raise InputError(f"--save-network {path} is where --out {out} makes its folder; name another file")
+    if folder in place.parents and place.relative_to(folder).parts[0] in WRITTEN:
+        raise InputError(f"--save-network {path} is what the report itself writes in --out {out}; name another file")
     for option, given in (("--data", data), ("--network", network)):
         if given is not None and Path(given).exists() and place == Path(given).resolve():
             raise InputError(f"--save-network {path} would replace the file of {option}; name another file")
@@ -338,6 +351,10 @@ def _starting_network(prepared: Prepared, settings: Settings, code: CodeUnderTes
     """Take the network that was given, if it fits the file, or draw one."""
     n, d = prepared.X.shape
     if settings.network is not None:
+        if settings.network.depth > DEPTH_LIMIT:
+            raise InputError(
+                f"the network of --network has {settings.network.depth} layers; pass one of at most {DEPTH_LIMIT}"
+            )
         if settings.network.dim != d:
             raise InputError(
                 f"{prepared.name}: the file has {d} features, but the network of --network takes "
@@ -346,6 +363,8 @@ def _starting_network(prepared: Prepared, settings: Settings, code: CodeUnderTes
         return settings.network
     width = DEFAULT_WIDTH if settings.width is None else settings.width
     depth = DEFAULT_DEPTH if settings.depth is None else settings.depth
+    if depth > DEPTH_LIMIT:
+        raise InputError(f"--depth is {depth}; pass at most {DEPTH_LIMIT}, for signals of that many layers get lost")
     shift = shift_for(width, _alpha(settings))
     if (depth - 1) * width**2 > WEIGHTS_LIMIT or n * width > MEMORY_LIMIT:
         raise InputError(
@@ -413,7 +432,7 @@ def _explained(error: InputError, half: Prepared, settings: Settings) -> str:
     ):
         found = re.search(pattern, message)
         if found and (option != "--width" or int(found[1]) ** 2 <= WEIGHTS_LIMIT):
-            ways.append(f"{option} {found[1]}")
+            ways.append(f"{option} {'0' if found[1] == '0.00' else found[1]}")
     if "normalized=True" in message:
         ways.append("--normalized")
     if isinstance(error, SingularGramError):

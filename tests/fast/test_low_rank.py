@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -194,7 +196,10 @@ def test_weights_are_relaid_only_when_they_must_be() -> None:
 
 
 def test_bad_input_is_refused() -> None:
-    with pytest.raises(InputError, match="rank budget is 0"):
-        LowRankWeights(np.eye(2), budget=0)
+    for budget in (0, -1, 1.5, 2.0, np.nan, np.inf, True, "3", np.True_, np.float64(2), [3]):
+        words = re.escape(f"the rank budget is {budget!r}; pass a whole number, at least 1")
+        with pytest.raises(InputError, match=words):
+            LowRankWeights(np.eye(2), budget=budget)  # type: ignore[arg-type]
+    assert LowRankWeights(np.eye(2), budget=np.int64(3)).budget == 3  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"pass \(k, 2\) and \(k, 3\)"):
         LowRankWeights(np.zeros((2, 3))).add(sparse.csr_array((1, 2)), sparse.csr_array((2, 3)))

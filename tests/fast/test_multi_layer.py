@@ -229,7 +229,7 @@ def test_layers_above_the_lowest_are_stored_by_columns_and_copied_only_if_they_m
 
 def test_bad_starts_are_refused() -> None:
     network = initialize(8, 3, 2, shift=0.0, rng=np.random.default_rng(0))
-    with pytest.raises(InputError, match="the rank budget is 0; pass at least 1"):
+    with pytest.raises(InputError, match="the rank budget is 0; pass a whole number, at least 1"):
         start_layers(network, 1, budget=0)
     with pytest.raises(InputError, match="network is a TwoLayerNetwork; pass a MultiLayerNetwork or a trained one"):
         check_network(TwoLayerNetwork([[1.0]], [1.0], 0.0))

@@ -484,6 +484,23 @@ def test_a_step_that_silences_a_point_is_not_kept() -> None:
     reference.multi_layer.forward(trace.network.to_dense(), [[1.0]]).check(network)
 
 
+@pytest.mark.parametrize("shift", [0.0, -0.1])
+def test_a_step_that_silences_a_lower_layer_alone_is_not_kept(shift: float) -> None:
+    """Without a shift above 0 the next layer fires on no signal at all, and the full step lowers the residual."""
+    network, X, y = MultiLayerNetwork([[[2.0]], [[2.0]]], [1.0], shift), [[1.0]], [-9.0]
+    options: dict[str, Any] = {"trained_layers": (1, 2), "iterations": 1}
+    dead = reference.multi_layer_gauss_newton.train(network, X, y, **options)
+    below, above = reference.multi_layer.forward(dead.network, X).fired()
+    assert (below.item(), above.item()) == (0, 1)
+    assert dead.residual_norms[1] < dead.residual_norms[0]
+    expected = reference.multi_layer_gauss_newton.train(network, X, y, step="safeguarded", **options)
+    trace = train(network, X, y, step="safeguarded", **options)
+    np.testing.assert_allclose(trace.residual_norms, expected.residual_norms, rtol=1e-12)
+    for loop in (trace, expected):
+        reference.multi_layer.forward(loop.network.to_dense(), X).check(network)
+        assert loop.residual_norms[1] < loop.residual_norms[0]
+
+
 def test_where_no_step_changes_anything_a_safeguarded_run_stalls() -> None:
     """A normalized layer of which a single neuron fires answers 1 whatever its weights: the Gram matrix is 0."""
     network = MultiLayerNetwork([[[1.0, 1.0]]], [1.0], 0.5, normalized=True)
@@ -634,7 +651,8 @@ def test_bad_arguments_are_refused(loop: Any, changes: dict[str, Any], message: 
         ({"solver": "lu"}, "solver is 'lu'; pass 'cholesky' or 'sketch'"),
         ({"step": "half"}, "step is 'half'; pass 'full' or 'safeguarded'"),
         ({"accuracy": -1}, "accuracy is -1; pass a number between 0 and 1"),
-        ({"rank_budget": 0}, "the rank budget is 0; pass at least 1"),
+        ({"rank_budget": 1.5}, "the rank budget is 1.5; pass a whole number"),
+        ({"rank_budget": 0}, "the rank budget is 0; pass a whole number, at least 1"),
     ],
 )
 def test_bad_options_are_refused(layers: tuple[int, ...], changes: dict[str, Any], message: str) -> None:
@@ -648,6 +666,21 @@ def test_a_network_of_another_kind_is_refused() -> None:
     for start in (partial(train, iterations=1), MultiLayerRun):
         with pytest.raises(InputError, match="network is a TwoLayerNetwork; pass a MultiLayerNetwork or a trained"):
             start(two, np.eye(2), np.ones(2), trained_layers=(1,))  # type: ignore[operator]
+    opponents = (
+        partial(reference.multi_layer_gauss_newton.train, iterations=1),
+        partial(train_multi_layer_dense, iterations=1),
+        MultiLayerDenseRun,
+    )
+    network, X, y = trainable(2, m=50, alpha=0.0)
+    trained = train(network, X, y, trained_layers=(1, 2), iterations=0).network
+    for wrong, words in (
+        (two, "network is a TwoLayerNetwork; pass a MultiLayerNetwork"),
+        (None, "network is a NoneType; pass a MultiLayerNetwork"),
+        (trained, r"network has implicit weights, and .*; pass network\.to_dense\(\)"),
+    ):
+        for dense in opponents:
+            with pytest.raises(InputError, match=words):
+                dense(wrong, X, y, trained_layers=(1,))  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("layers", subsets(2), ids=repr)

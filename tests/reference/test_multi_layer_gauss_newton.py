@@ -102,6 +102,23 @@ def test_counts_are_those_of_dense_arrays() -> None:
     }
 
 
+def test_counts_of_a_safeguarded_run_are_those_of_every_trial() -> None:
+    """The first step is a full one that halves the residual; the trial looks, and the step sends signals both ways."""
+    network, X, y = trainable(3)
+    n, d, m = 5, 6, 300
+    trace = train(network, X, y, trained_layers=(1, 3), iterations=1, step="safeguarded")
+    assert trace.residual_norms[1] <= trace.residual_norms[0] / 2
+    forward_work, backward_work = n * (m * d + 2 * m * m), n * 2 * m * m
+    assert trace.counts == [
+        {
+            "pattern": forward_work,
+            "gram": forward_work + backward_work + n * n * (m + d + m + m),
+            "solve": n**3,
+            "step": forward_work + backward_work + n * (m * d + m * m),
+        }
+    ]
+
+
 @given(generators, st.sampled_from([0.0, 0.1, 0.24]), st.sampled_from([1e-3, 1.0, 30.0]))
 def test_one_layer_is_the_two_layer_network_of_the_first_paper(
     rng: np.random.Generator, alpha: float, scale: float
@@ -130,6 +147,8 @@ def test_a_dead_signal_names_layers_points_and_remedy() -> None:
     for layers in subsets(2):
         with pytest.raises(DeadSignalError, match=message):
             train(network, X, [1.0, 1.0, 1.0], trained_layers=layers, iterations=1)
+        with pytest.raises(DeadSignalError, match=message):
+            train(network, X, [1.0, 1.0, 1.0], trained_layers=layers, iterations=1, step="safeguarded")
         assert train(network, X, [1.0, 1.0, 1.0], trained_layers=layers, iterations=0).counts == []
 
 

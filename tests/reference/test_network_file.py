@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -177,9 +179,35 @@ def test_places_that_cannot_be_written(saved: Path, name: str, words: str) -> No
     with pytest.raises(InputError, match=f"(?i){words}"):
         save(saved.parent / name, deep())
     assert list(saved.parent.iterdir()) == [saved]
-    if "too long" not in words:
-        with pytest.raises(InputError, match=words):
-            check_writable(saved.parent / name)
+    with pytest.raises(InputError, match=f"(?i){words}"):
+        check_writable(saved.parent / name)
+
+
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
+    longest = os.pathconf(tmp_path, "PC_NAME_MAX")
+    for length in range(longest - 11, longest + 1):
+        path = tmp_path / "x".rjust(length, "x")
+        save(path, deep())
+        assert_same(deep(), load(path))
+        path.unlink()
+    with pytest.raises(InputError, match=r"cannot be written \(File name too long\); .* name another file"):
+        check_writable(tmp_path / "x".rjust(longest + 1, "x"))
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_that_vanishes_is_named(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left of the temporary file cannot be removed either."""
+
+    def vanished(path: Path, mode: str = "r") -> None:
+        raise OSError(5, "Input/output error")
+
+    def stuck(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "open", vanished)
+    monkeypatch.setattr(Path, "unlink", stuck)
+    with pytest.raises(InputError, match=r"network\.npz: cannot be written \(Input/output error\)"):
+        save(saved, deep())
 
 
 def test_a_folder_without_permission(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,6 +252,10 @@ W = np.ones((5, 3))
         (lambda arrays: (arrays.pop("weights_1"), arrays.pop("weights_2")), "lacks weights_1"),
         (lambda arrays: arrays.pop("weights_2"), "lacks weights_2"),
         (entry("depth", 3), "lacks weights_3"),
+        (entry("depth", 1), "holds weights_2 beside a network of depth 1; write it again"),
+        (entry("weights_3", W), "holds weights_3 beside a network of depth 2"),
+        (entry("weights_01", W), "holds weights_01 beside a network of depth 2"),
+        (entry("notes", "mine"), "holds notes beside a network of depth 2"),
         (entry("depth", 1000), "depth is 1000, and not the number of matrices in the file; write it again"),
         (entry("depth", 0), "depth is 0, and not"),
         (entry("depth", 2.0), "depth is 2.0, and not"),
@@ -257,8 +289,20 @@ def test_files_with_a_bad_entry(saved: Path, change: Change, words: str) -> None
     assert "pickle" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["weights_1", "signs", "shift.npy", "weights_2.npy", "format.npy"])
+def test_two_members_of_one_name_are_refused(saved: Path, name: str) -> None:
+    with zipfile.ZipFile(saved, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile's own, for the writer
+        archive.writestr(name, archive.read(name.removesuffix(".npy") + ".npy"))
+    with pytest.raises(InputError, match=rf"holds {name.removesuffix('.npy')} more than once; write it again"):
+        load(saved)
+
+
 def test_a_normalized_two_layer_network_is_refused(saved: Path) -> None:
-    changed(saved, lambda arrays: arrays.update(depth=np.array(1), kind=np.array("two-layer")))
+    changed(
+        saved,
+        lambda arrays: (arrays.pop("weights_2"), arrays.update(depth=np.array(1), kind=np.array("two-layer"))),
+    )
     with pytest.raises(InputError, match="has one matrix and is not normalized"):
         load(saved)
 
@@ -328,15 +372,26 @@ def test_no_flipped_bit_changes_a_network_unnoticed(saved: Path) -> None:
     assert noticed > len(content) / 14
 
 
-def test_an_impossible_size_is_an_error_and_not_a_crash(saved: Path) -> None:
-    header = io.BytesIO()
-    shape = {"descr": "<f8", "fortran_order": False, "shape": (1 << 40, 1 << 18)}
-    np.lib.format.write_array_header_1_0(header, shape)
+HEADER = "{'descr': '<f8', 'fortran_order': False, 'shape': %s}"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        HEADER % f"({1 << 40}, {1 << 18})",
+        HEADER % "(9999999999999999999999, 9)",
+        HEADER % "(-1, 9)",
+        HEADER % "((9,",
+        "{[]: 2}",
+    ],
+)
+def test_an_impossible_header_is_an_error_and_not_a_crash(saved: Path, header: str) -> None:
+    damaged = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode()
     with zipfile.ZipFile(saved) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(saved, "w") as archive:
         for name, content in parts.items():
-            archive.writestr(name, header.getvalue() if name == "weights_1.npy" else content)
+            archive.writestr(name, damaged if name == "weights_1.npy" else content)
     with pytest.raises(InputError, match="cannot be read as a network"):
         load(saved)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reference.notation import FloatArray, InputError
+from reference.notation import UNIT_ROUNDOFF, FloatArray, InputError
 from reference.two_layer import (
     TwoLayerNetwork,
     activation_pattern,
@@ -58,10 +58,22 @@ def test_initialize_draws_both_signs_and_needs_a_generator() -> None:
         initialize(0, 2, shift=0.0, rng=np.random.default_rng(0))
 
 
-@pytest.mark.parametrize(("width", "alpha"), [(0, 0.1), (4, -0.1), (4, np.nan)])
-def test_shift_for_refuses_nonsense(width: int, alpha: float) -> None:
+@pytest.mark.parametrize("digits", [15, 30, 400, 5000])
+def test_shift_for_takes_a_width_of_any_size(digits: int) -> None:
+    np.testing.assert_allclose(shift_for(10**digits, 0.24), np.sqrt(0.48 * digits * np.log(10)), rtol=4 * UNIT_ROUNDOFF)
+
+
+@pytest.mark.parametrize(
+    ("width", "alpha"),
+    [
+        *[(0, 0.1), (-(10**30), 0.1), (-(10**5000), 0.1), (np.inf, 0.1), (np.nan, 0.1)],
+        *[(4, -0.1), (4, np.nan), (4, np.inf), (4, 10**400)],
+    ],
+    ids=range(9),  # pytest cannot print the longest
+)
+def test_shift_for_refuses_nonsense(width: float, alpha: float) -> None:
     with pytest.raises(InputError, match="width >= 1 and a finite alpha >= 0"):
-        shift_for(width, alpha)
+        shift_for(width, alpha)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

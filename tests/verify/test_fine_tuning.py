@@ -16,12 +16,13 @@ import fast.multi_layer_baselines
 import fast.multi_layer_gauss_newton
 from fast.low_rank import LowRankWeights
 from fast.multi_layer import ImplicitMultiLayerNetwork
-from reference.multi_layer import MultiLayerNetwork
+from reference.multi_layer import MultiLayerNetwork, initialize
 from reference.notation import DivergenceError, SingularGramError
 from reference.trace import Trace
 from verify import seeds
 from verify.claims import fine_tuning
 from verify.experiment import CodeUnderTest, Finding, Inputs, Profile, Result
+from verify.problems import unit_rows
 
 Results = list[tuple[Inputs, Result]]
 SMALL = {"plain": 0.1, "normalized": 0.2}
@@ -256,6 +257,26 @@ def relaid(trace: Trace[Any]) -> Trace[Any]:
 
 def hidden(trace: Trace[Any]) -> Trace[Any]:
     return replace(trace, preparation_counts={**trace.preparation_counts, "relaid": 0})
+
+
+@pytest.mark.parametrize("moved", [None, 1, 2, 3])
+def test_one_moved_layer_below_is_enough(moved: int | None) -> None:
+    """Of a network of three layers of which the last is trained."""
+
+    def nudged(*arguments: object, **options: object) -> Trace[Any]:
+        trace = fast.multi_layer_gauss_newton.train(*arguments, **options)
+        dense = trace.network.to_dense()
+        weights = [W * (1 + 1e-12) if layer == moved else W for layer, W in enumerate(dense.weights, start=1)]
+        return replace(trace, network=MultiLayerNetwork(weights, dense.signs, dense.shift, dense.normalized))
+
+    rng = np.random.default_rng(0)
+    X = unit_rows(4, 6, rng)
+    start = fast.multi_layer_gauss_newton.train(
+        initialize(64, 6, 3, shift=0.0, rng=rng), X, np.ones(4), trained_layers=(3,), iterations=0
+    ).network
+    code = replace(CodeUnderTest(), deep_train=nudged)
+    result, _ = fine_tuning.fine_tune(start, X, np.ones(4), X, (3,), code)
+    assert result["frozen"] == (moved not in (1, 2))
 
 
 @pytest.mark.usefixtures("small")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gzip
+import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -308,5 +310,16 @@ def test_an_npz_that_zipfile_cannot_open_is_refused(tmp_path: Path, field: int, 
             content[at + offset] = value
             at = content.find(signature, at + 4)
     path.write_bytes(content)
+    with pytest.raises(InputError, match=r"file\.npz: cannot be read as arrays of numbers .*numpy\.savez"):
+        load(path)
+
+
+@pytest.mark.parametrize("shape", ["(9999999999999999999999, 9)", "(True, 9)", "((9,"])
+def test_an_npz_of_an_impossible_shape_is_refused(tmp_path: Path, shape: str) -> None:
+    path = tmp_path / "file.npz"
+    np.savez(path, y=np.ones(3))
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}}}"
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("X.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + bytes(72))
     with pytest.raises(InputError, match=r"file\.npz: cannot be read as arrays of numbers .*numpy\.savez"):
         load(path)

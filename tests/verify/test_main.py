@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from reference.notation import InputError
 from verify import __main__ as command
-from verify import own_data
+from verify import own_data, own_fine_tuning
 from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result
 
+END_ON_TERMINATION = command.end_on_termination
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -126,6 +129,30 @@ def test_interruption_says_how_to_go_on(tmp_path: Path, capsys: pytest.CaptureFi
     assert not (tmp_path / "out" / "results.json").exists()
 
 
+@pytest.mark.parametrize(("module", "more"), [(own_data, []), (own_fine_tuning, ["--fine-tune"])])
+def test_termination_while_own_data_are_measured_is_like_ctrl_c(
+    tmp_path: Path,
+    table: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
+    more: list[str],
+) -> None:
+    def terminated(*arguments: object, **options: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        raise InputError("SIGTERM went unanswered")
+
+    monkeypatch.setattr(module, "run", terminated)
+    monkeypatch.setattr(command, "end_on_termination", END_ON_TERMINATION)
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert main(tmp_path / "out", "--data", str(table), *more) == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert capsys.readouterr().err == "verify: interrupted\n"
+    assert not (tmp_path / "out").exists()
+
+
 # ---- choosing claims
 
 
@@ -174,7 +201,13 @@ def test_list_and_help_measure_nothing(tmp_path: Path, capsys: pytest.CaptureFix
         (["--jobs", "-1"], "--jobs is -1"),
         (["--centre"], "name the file with --data"),
         (["--drop-duplicates"], "--drop-duplicates says how to treat a file"),
+        (["--alpha", "0", "--list"], "--alpha says how to treat a file; name the file with --data"),
+        (["--width", "0"], "--width says how to treat a file"),
+        (["--data", ""], "cannot tell the format from the name"),
+        (["--data", "digits", "--claims", ""], "--claims names no claim"),
         (["--width", "0", "--data", "digits"], "--width is 0"),
+        (["--width", f"1{'0' * 30}", "--data", "digits"], "would not fit in memory; lower --width"),
+        (["--width", f"1{'0' * 400}", "--data", "digits", "--fine-tune"], "would not fit in memory; lower --width"),
         (["--rows", "0", "--data", "digits"], "--rows is 0"),
         (["--rows", "10000", "--data", "digits"], "10000"),
         (["--alpha", "-1", "--data", "digits"], "alpha is -1"),

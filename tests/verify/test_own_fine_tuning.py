@@ -230,6 +230,8 @@ def test_folds_are_named(healthy: Outcome) -> None:
         (Settings(width=2**15), "2 layers of width 32768 on 24 rows would not fit in memory; lower --width"),
         (Settings(network=initialize(64, 9, 2, shift=0.5, rng=np.random.default_rng(0))),
          "the file has 8 features, but the network of --network takes 9"),
+        (Settings(network=initialize(2, 8, 65, shift=0.0, rng=np.random.default_rng(0))),
+         "the network of --network has 65 layers; pass one of at most 64"),
         (Settings(network=initialize(64, 8, 2, shift=3.0, rng=np.random.default_rng(0))),
          r"the signal dies .* line .*; start from a wider network"),
     ],
@@ -237,6 +239,12 @@ def test_folds_are_named(healthy: Outcome) -> None:
 def test_settings_that_do_not_fit(settings: Settings, words: str) -> None:
     with pytest.raises(InputError, match=words):
         run(settings=settings)
+
+
+@pytest.mark.parametrize(("normalized", "words"), [(False, "--alpha 0, or --normalized$"), (True, r"--width \d+, or")])
+def test_the_deepest_networks_end_in_words_and_not_in_warnings(normalized: bool, words: str) -> None:
+    with pytest.raises(InputError, match=rf"fitting: the signal dies in layer \d+ .*; try {words}"):
+        run(settings=Settings(width=32, depth=own_fine_tuning.DEPTH_LIMIT, normalized=normalized))
 
 
 def test_files_that_do_not_do() -> None:
@@ -332,11 +340,16 @@ def test_fit_save_and_go_on_from_there(folder: Path, capsys: pytest.CaptureFixtu
         ("--data mine.csv --network start.npz", "--network is for fine-tuning"),
         ("--data mine.csv --save-network new.npz", "--save-network is for fine-tuning"),
         (f"{TUNE} --depth 0", "--depth is 0; pass 1 or more"),
+        (f"{TUNE} --depth 1000 --width 16", "--depth is 1000; pass at most 64"),
+        (f"{TUNE} --depth 1{'0' * 30} --width 1", "; pass at most 64"),
+        (f"{TUNE} --depth 65", "--depth is 65; pass at most 64"),
         (f"{TUNE} --layers one", "'one' is no list of layers; pass numbers, for instance 1,2"),
         (f"{TUNE} --width 512 --layers 1,1", "--layers is 1,1; pass distinct numbers from 1 to 2"),
         (f"{TUNE} --network start.npz --width 300", "--width comes with the network"),
         (f"{TUNE} --network start.npz --depth 2", "--depth comes with the network"),
         (f"{TUNE} --network start.npz --alpha 0.1", "--alpha comes with the network"),
+        (f"{TUNE} --network start.npz --alpha 0", "--alpha comes with the network"),
+        ("--alpha 0 --list", "--alpha says how to treat a file; name the file with --data"),
         (f"{TUNE} --network start.npz --normalized", "--normalized comes with the network"),
         (f"{TUNE} --network none.npz", "none.npz: no such file"),
         (f"{TUNE} --network other.npz", "other.npz: cannot be read as a network"),
@@ -347,6 +360,9 @@ def test_fit_save_and_go_on_from_there(folder: Path, capsys: pytest.CaptureFixtu
         (f"{TUNE} --width 512 --save-network other.npz", "would replace a file that holds no network"),
         (f"{TUNE} --width 512 --save-network nowhere/new.npz", "no such folder"),
         (f"{TUNE} --width 512 --save-network .", "is a directory"),
+        (f"{TUNE} --width 512 --save-network {'x' * 256}", "cannot be written (File name too long)"),
+        (f"{TUNE} --width 512 --save-network out", "--save-network out is where --out out makes its folder"),
+        (f"{TUNE} --width 512 --save-network new.npz --out new.npz/out", "is where --out new.npz/out makes its folder"),
         (f"{TUNE} --width 512 --alpha 0.4", "try --alpha"),
         (f"{TUNE} --width 512 --alpha 200", "shift is 49.9533; pass one from"),
         (f"{TUNE} --target rent", "rent"),
@@ -363,6 +379,22 @@ def test_bad_input_is_one_line_and_status_2_and_changes_nothing(
     assert message.count("\n") == 1
     assert contents(folder) == before
     assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["ABOUT.txt", "results.json", "report.html", "cells"])
+def test_a_network_does_not_stand_in_the_way_of_the_report(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (folder / "out").mkdir()
+    (folder / "link").symlink_to("out")
+    assert main(f"{TUNE} --width 512 --save-network link/{name}") == 2
+    assert f"--save-network link/{name} is what the report itself writes in --out out" in capsys.readouterr().err
+    assert not any((folder / "out").iterdir())
+
+
+def test_those_are_all_the_places_that_a_run_writes(folder: Path) -> None:
+    main(f"{TUNE} --network start.npz --save-network new.npz")
+    assert {path.name for path in (folder / "out").iterdir()} <= set(own_fine_tuning.WRITTEN)
 
 
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (OSError(28, "No space left"), 2)], ids=repr)
