@@ -50,7 +50,7 @@ from reference.signals import SHIFTS, Shape, check_signals, second_moment
 
 GROWTH_ALLOWED = 1e8
 """Signals before normalization beyond this multiple of their first length mean divergence. In runs that converged, on
-labels of up to half the reach, they grew 500-fold at most."""
+labels of up to half the reach, they grew 100-fold at most."""
 
 
 @dataclass(frozen=True, eq=False)

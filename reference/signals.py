@@ -35,7 +35,8 @@ from reference.shifted_ntk import firing_probability
 
 FEWEST_FIRED = 16.0
 """Neurons that should fire on an input at least, even where the signal is `DEVIATIONS` weaker than usual. With 8, Gram
-matrices of normalized networks on 32 random points were mostly singular, with 12 some; with 16 every run succeeded."""
+matrices of normalized networks on 32 random points (d = 32) were mostly singular, with 12 some; with 16 every run over
+all layers succeeded. It does not help against points that nearly coincide."""
 
 DEATHS_EXPECTED = 0.01
 """Signals that may be expected to die, over all data points and layers, when as many fire as should."""
