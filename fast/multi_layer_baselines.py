@@ -24,7 +24,7 @@ from scipy.linalg.blas import dgemm
 from fast.low_rank import LowRankWeights
 from fast.multi_layer import SparseSignals, TensorJacobian, backward, fire, forward, row_numbers, scale_rows
 from fast.regression import solve_cholesky
-from reference.multi_layer import MultiLayerNetwork, check_layers, check_network
+from reference.multi_layer import MultiLayerNetwork, check_growth, check_layers, check_network, check_reach
 from reference.notation import (
     FloatArray,
     breakdown_explained,
@@ -112,6 +112,7 @@ class MultiLayerDenseRun:
         self.lowest = self.trained[0]
         self.X = check_points(check_data(X), network.dim)
         self.y = check_labels(y, len(self.X))
+        check_reach(self.y, network)
         # Only trained layers are ever written to.
         self.weights = [
             np.array(W, order="F") if layer in self.trained else W for layer, W in enumerate(network.weights, start=1)
@@ -121,6 +122,7 @@ class MultiLayerDenseRun:
         self.counts: list[dict[str, int]] = []
         self.residual_norms: list[float] = []
         self._scan()
+        self.first_sizes = self.signals.sizes
 
     def iterate(self) -> None:
         """Take one step."""
@@ -137,6 +139,7 @@ class MultiLayerDenseRun:
             self._move(layer, g, *pair) for layer, pair in zip(self.trained, jacobian.factors, strict=True)
         )
         counts["scan"] = self._scan()
+        check_growth(self.signals.sizes, self.first_sizes, self.residual_norms)
         self.counts.append(counts)
 
     def _move(self, layer: int, g: FloatArray, P: sparse.csr_array, H: sparse.csr_array) -> int:

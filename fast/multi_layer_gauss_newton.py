@@ -57,7 +57,7 @@ from fast.regression import ACCURACY, WarmCholesky, solve_sketched
 from fast.sketch import default_size
 from fast.training_run import Counts, Solver, TrainingRun
 from fast.two_layer import ImplicitNetwork
-from reference.multi_layer import MultiLayerNetwork, check_layers
+from reference.multi_layer import MultiLayerNetwork, check_growth, check_layers, check_reach, ran_away
 from reference.notation import (
     FloatArray,
     IntArray,
@@ -105,7 +105,7 @@ def train(
     X : array_like (n, d)
         Unit rows, no two equal or opposite. Not modified.
     y : array_like (n,)
-        Labels. Not modified.
+        Labels. Not modified. Of a normalized network, below ``m^(1/2)`` in size, which its predictions cannot exceed.
     trained_layers : collection of int
         Which layers move, numbered from 1 to the depth.
     iterations : int
@@ -135,13 +135,14 @@ def train(
     Raises
     ------
     InputError
-        Bad arguments; see `reference.notation.check_data` and `reference.multi_layer.check_layers`.
+        Bad arguments; see `reference.notation.check_data`, `reference.multi_layer.check_layers` and ``check_reach``.
     DeadSignalError
         Some layer is silent on some data point.
     SingularGramError
         ``G`` is singular to working precision. Only with ``step="full"``.
     DivergenceError
-        The residual grew out of bounds, or had grown when one of the two above occurred. Likewise.
+        The residual grew out of bounds, or had grown when one of the two above occurred; or the weights of a
+        normalized network did. Likewise.
 
     Examples
     --------
@@ -230,7 +231,9 @@ class MultiLayerRun(TrainingRun[State, State, ImplicitMultiLayerNetwork]):
         points = check_points(check_data(X), network.dim).copy()
         super().__init__(points, y, solver=solver, step=step, accuracy=accuracy)
         self.initial, layers = start_layers(network, self.lowest, budget=rank_budget)
+        check_reach(self.y, self.initial)
         self.state = self._prepare(layers)
+        self.first_sizes = self.state.signals.sizes
         if solver == "sketch":
             size, generator = default_size(len(points)), check_generator(rng)
             shapes = [layers[layer - 1].initial.shape for layer in self.trained]
@@ -239,6 +242,12 @@ class MultiLayerRun(TrainingRun[State, State, ImplicitMultiLayerNetwork]):
         self.scale = float(np.linalg.norm(self.y)) + float(np.linalg.norm(self._predictions(self.state)))
         self._take(self.state)
         self._start()
+
+    def iterate(self) -> None:
+        """Take one step; also stop when the weights of a normalized network run away."""
+        super().iterate()
+        if not self.safeguarded:
+            check_growth(self.state.signals.sizes, self.first_sizes, self.residual_norms)
 
     def _prepare(self, layers: list[LowRankWeights]) -> State:
         """Send the points up to the lowest trained layer, once and for all, and on."""
@@ -333,7 +342,9 @@ class MultiLayerRun(TrainingRun[State, State, ImplicitMultiLayerNetwork]):
 
     def _norm_after(self, trial: State) -> float:
         alive = all(count.all() for count in trial.signals.fired())
-        return float(np.linalg.norm(self._predictions(trial) - self.y)) if alive else np.inf
+        if not alive or ran_away(trial.signals.sizes, self.first_sizes):
+            return np.inf
+        return float(np.linalg.norm(self._predictions(trial) - self.y))
 
     def _predictions(self, state: State) -> FloatArray:
         predictions: FloatArray = state.signals.hidden[-1] @ self.initial.signs

@@ -20,11 +20,16 @@ signal fades. Then ``dh / dv = (I - h h^T) / ||v||``, and only ``p_l`` changes::
 
     p_l = D_l (q_l - <h_l, q_l> h_l) / ||v_l||
 
+Their predictions are bounded: ``|f| <= ||a|| ||h_L|| = m^(1/2)``, and ``k^(1/2)`` where ``k`` neurons of the last layer
+fire. Labels beyond that are refused (`check_reach`). Towards labels near it the weights may grow without end while the
+residual hardly moves; that counts as divergence too (`ran_away`).
+
 Cost for ``n`` points: ``n m^2`` for each layer forward, and as much backward; ``n m^2`` for each layer's rows of ``J``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -39,8 +44,13 @@ from reference.notation import (
     as_float_array,
     check_generator,
     check_points,
+    diverged,
 )
-from reference.signals import SHIFTS, check_signals, second_moment
+from reference.signals import SHIFTS, Shape, check_signals, second_moment
+
+GROWTH_ALLOWED = 1e8
+"""Signals before normalization beyond this multiple of their first length mean divergence. In runs that converged, on
+labels of up to half the reach, they grew 100-fold at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +67,7 @@ class MultiLayerNetwork:
     shift : float
         ``b``; within `reference.signals.SHIFTS`.
     normalized : bool
-        Whether every hidden signal is scaled to length 1.
+        Whether every hidden signal is scaled to length 1. Predictions are then at most ``m^(1/2)`` in size.
 
     Raises
     ------
@@ -338,6 +348,68 @@ def check_layers(trained_layers: Collection[int], depth: int) -> tuple[int, ...]
             f"({depth},) for the last layer alone"
         )
     return tuple(int(layer) for layer in layers)
+
+
+def check_reach(y: FloatArray, network: Shape) -> None:
+    """Check that a network can predict labels of this size: a normalized one has ``|f| <= m^(1/2)``.
+
+    Parameters
+    ----------
+    y : ndarray (n,)
+        Labels.
+    network : MultiLayerNetwork
+        Says ``m``, and whether layers are normalized.
+
+    Raises
+    ------
+    InputError
+        A normalized network, and a label of size ``m^(1/2)`` or more: at the bound itself the gradient is zero.
+    """
+    worst, reach = int(np.argmax(np.abs(y))), math.sqrt(network.width)
+    if network.normalized and abs(y[worst]) >= reach:
+        raise InputError(
+            f"y[{worst}] is {y[worst]:.3g}, out of reach: the predictions of a normalized network are below "
+            f"sqrt(width) = {reach:.3g} in size; rescale the labels, or widen the network (here {network.width})"
+        )
+
+
+def ran_away(sizes: Sequence[FloatArray], first: Sequence[FloatArray]) -> bool:
+    """Tell whether signals before normalization have grown beyond `GROWTH_ALLOWED` times their first length.
+
+    Parameters
+    ----------
+    sizes, first : sequence of L ndarray (n,)
+        What each layer's ``v`` is divided by, now and at the start; see `Signals`. Without normalization, constant.
+
+    Returns
+    -------
+    bool
+    """
+    pairs = zip(sizes, first, strict=True)
+    return not all(float(now.max()) <= GROWTH_ALLOWED * float(then.max()) for now, then in pairs)
+
+
+def check_growth(sizes: Sequence[FloatArray], first: Sequence[FloatArray], residual_norms: list[float]) -> None:
+    """Stop a run whose weights run away while its residual, bounded as predictions are, tells nothing.
+
+    Parameters
+    ----------
+    sizes, first : sequence of L ndarray (n,)
+        As for `ran_away`.
+    residual_norms : list of float
+        Residuals so far, the newest last.
+
+    Raises
+    ------
+    DivergenceError
+        The run ran away.
+    """
+    if ran_away(sizes, first):
+        raise diverged(
+            residual_norms,
+            f"signals before normalization grew beyond {GROWTH_ALLOWED:.0e} times their first length; labels close to "
+            "sqrt(width) are hard to reach, rescale them",
+        )
 
 
 def jacobian(network: MultiLayerNetwork, X: ArrayLike, layer: int) -> FloatArray:

@@ -27,11 +27,14 @@ from reference.multi_layer import (
     MultiLayerNetwork,
     Signals,
     backward,
+    check_growth,
     check_layers,
     check_network,
+    check_reach,
     forward,
     gram,
     gram_from,
+    ran_away,
 )
 from reference.notation import (
     FloatArray,
@@ -70,7 +73,7 @@ def train(
     X : array_like (n, d)
         Unit rows, no two equal or opposite. Not modified.
     y : array_like (n,)
-        Labels. Not modified.
+        Labels. Not modified. Of a normalized network, below ``m^(1/2)`` in size, which its predictions cannot exceed.
     trained_layers : collection of int
         Which layers move, numbered from 1 to the depth.
     iterations : int
@@ -89,13 +92,14 @@ def train(
     Raises
     ------
     InputError
-        Bad arguments; see `reference.notation.check_data` and `reference.multi_layer.check_layers`.
+        Bad arguments; see `reference.notation.check_data`, `reference.multi_layer.check_layers` and ``check_reach``.
     DeadSignalError
         Some layer is silent on some data point.
     SingularGramError
         ``G`` is singular to working precision. Not in a safeguarded run, which damps it.
     DivergenceError
-        The residual grew out of bounds, or had grown when one of the two above occurred. Not in a safeguarded run.
+        The residual grew out of bounds, or had grown when one of the two above occurred; or the weights of a
+        normalized network did. Not in a safeguarded run.
 
     Examples
     --------
@@ -109,6 +113,7 @@ def train(
     layers = check_layers(trained_layers, network.depth)
     X = check_points(check_data(X), network.dim)
     y = check_labels(y, len(X))
+    check_reach(y, network)
     check_run(iterations, tolerance)
     if step == "safeguarded":
         model = several_layers(network, X, layers)
@@ -118,6 +123,7 @@ def train(
     n, sizes = len(X), [W.size for W in network.weights]
 
     signals = forward(network, X)
+    first = signals.sizes
     residual = signals.hidden[-1] @ network.signs - y
     residual_norms = [float(np.linalg.norm(residual))]
     check_residual(residual_norms, y)
@@ -133,6 +139,7 @@ def train(
         residual = signals.hidden[-1] @ network.signs - y
         residual_norms.append(float(np.linalg.norm(residual)))
         check_residual(residual_norms, y)
+        check_growth(signals.sizes, first, residual_norms)
         counts.append(
             {
                 "forward": n * sum(sizes),
@@ -175,8 +182,13 @@ def moved(
 
 
 def several_layers(like: MultiLayerNetwork, X: FloatArray, layers: Sequence[int]) -> Model[MultiLayerNetwork]:
-    """Say what the safeguarded loop has to know of deep networks of one size on data points (n, d)."""
+    """Say what the safeguarded loop has to know of deep networks that start at this one, on data points (n, d)."""
     n, sizes = len(X), [W.size for W in like.weights]
+    first = forward(like, X).sizes
+
+    def alive(network: MultiLayerNetwork) -> bool:
+        signals = forward(network, X)
+        return all(count.all() for count in signals.fired()) and not ran_away(signals.sizes, first)
 
     def move(network: MultiLayerNetwork, g: FloatArray) -> MultiLayerNetwork:
         signals = forward(network, X)
@@ -186,7 +198,7 @@ def several_layers(like: MultiLayerNetwork, X: FloatArray, layers: Sequence[int]
     return Model(
         X,
         check=lambda network: forward(network, X).check(network),
-        alive=lambda network: all(count.all() for count in forward(network, X).fired()),
+        alive=alive,
         gram=lambda network: gram(network, X, layers),
         move=move,
         work={

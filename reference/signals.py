@@ -33,9 +33,13 @@ import numpy as np
 from reference.notation import FloatArray, IntArray, NothingFiresError, SingularGramError
 from reference.shifted_ntk import firing_probability
 
-FEWEST_FIRED = 5.0
-"""Neurons that should fire on an input even where the signal is `DEVIATIONS` weaker than usual; none does with
-probability ``exp(-5)`` then."""
+FEWEST_FIRED = 16.0
+"""Neurons that should fire on an input at least, even where the signal is `DEVIATIONS` weaker than usual. With 8, Gram
+matrices of normalized networks on 32 random points (d = 32) were mostly singular, with 12 some; with 16 every run over
+all layers succeeded. It does not help against points that nearly coincide."""
+
+DEATHS_EXPECTED = 0.01
+"""Signals that may be expected to die, over all data points and layers, when as many fire as should."""
 
 DEVIATIONS = 3.0
 """How unlucky an input may be, in standard deviations of the logarithm of ``||h||``."""
@@ -134,10 +138,29 @@ def spread(width: int, shift: float, layer: int) -> float:
     return math.sqrt((kurtosis(shift) - 1) / width * powers)
 
 
-def healthy(width: int, alpha: float, depth: int, *, normalized: bool = False) -> bool:
-    """Tell whether signals are expected to reach the last layer on every input.
+def fewest_fired(depth: int, n: int) -> float:
+    """Return how many neurons should fire on an input on average: `FEWEST_FIRED`, or more for many data points.
 
-    An input `DEVIATIONS` weaker than usual must still fire `FEWEST_FIRED` neurons of the last layer.
+    None fires with probability ``exp(-k)`` when ``k`` do on average, so ``n L exp(-k)`` deaths are to be expected.
+
+    Parameters
+    ----------
+    depth : int
+        Layers ``L``.
+    n : int
+        Number of data points.
+
+    Returns
+    -------
+    float
+    """
+    return max(FEWEST_FIRED, math.log(n * depth / DEATHS_EXPECTED))
+
+
+def healthy(width: int, alpha: float, depth: int, *, normalized: bool = False, n: int = 32) -> bool:
+    """Tell whether signals are expected to reach the last layer on every input, strong enough to train.
+
+    An input `DEVIATIONS` weaker than usual must still fire `fewest_fired` neurons of the last layer.
 
     Parameters
     ----------
@@ -149,6 +172,8 @@ def healthy(width: int, alpha: float, depth: int, *, normalized: bool = False) -
         Layers ``L``.
     normalized : bool
         Whether every layer's signal has length 1.
+    n : int
+        Number of data points.
 
     Returns
     -------
@@ -159,25 +184,25 @@ def healthy(width: int, alpha: float, depth: int, *, normalized: bool = False) -
     >>> healthy(2**13, 0.1, 2), healthy(2**13, 0.4, 2)
     (True, False)
     """
-    shift = math.sqrt(2 * alpha * math.log(width))
-    if width * firing_probability(shift) < FEWEST_FIRED:
+    shift, fewest = math.sqrt(2 * alpha * math.log(width)), fewest_fired(depth, n)
+    if width * firing_probability(shift) < fewest:
         return False  # too few even at full strength; far out `kurtosis` cannot be computed
     weakest = 1.0 if normalized else math.exp(-DEVIATIONS * spread(width, shift, depth - 1) / 2)
-    return width * firing_probability(shift / max(weakest, sys.float_info.min)) >= FEWEST_FIRED
+    return width * firing_probability(shift / max(weakest, sys.float_info.min)) >= fewest
 
 
-def wide_enough(alpha: float, depth: int, *, normalized: bool = False) -> int | None:
+def wide_enough(alpha: float, depth: int, *, normalized: bool = False, n: int = 32) -> int | None:
     """Return the smallest power of 2 from which on `healthy` holds at this alpha, or nothing up to `WIDEST`."""
     width = WIDEST
-    while width >= 2 and healthy(width, alpha, depth, normalized=normalized):
+    while width >= 2 and healthy(width, alpha, depth, normalized=normalized, n=n):
         width //= 2
     return None if width == WIDEST else 2 * width
 
 
-def low_enough(width: int, depth: int, *, normalized: bool = False) -> float:
+def low_enough(width: int, depth: int, *, normalized: bool = False, n: int = 32) -> float:
     """Return the largest multiple of 0.01 up to which `healthy` holds at this width; 0 if there is none."""
     steps = 0
-    while steps < 100 and healthy(width, (steps + 1) / 100, depth, normalized=normalized):
+    while steps < 100 and healthy(width, (steps + 1) / 100, depth, normalized=normalized, n=n):
         steps += 1
     return steps / 100
 
@@ -225,11 +250,12 @@ def check_signals(fired: Sequence[IntArray], lengths: Sequence[FloatArray], netw
 
     """
     alive = np.ones(len(fired[0]), dtype=np.bool_)
-    deaths = []
+    deaths, layers = [], []
     for layer, (count, length) in enumerate(zip(fired, lengths, strict=True), start=1):
         died = np.flatnonzero(alive & (count == 0))
         alive &= count > 0
         if died.size:
+            layers.append(layer)
             weakest = float(length[died].max())
             deaths.append(
                 f"in layer {layer} on {died.size} of {len(count)} data point(s), the first of them {int(died[0])} "
@@ -238,7 +264,7 @@ def check_signals(fired: Sequence[IntArray], lengths: Sequence[FloatArray], netw
     if deaths:
         raise DeadSignalError(
             f"the signal dies {' and '.join(deaths)}: no neuron fires, so the gradient is zero there; "
-            f"{remedy(network)}"
+            f"{remedy(network, layer=layers[0], n=len(alive))}"
         )
 
 
@@ -264,17 +290,22 @@ def singular_explained(fired: Sequence[IntArray], network: Shape) -> Iterator[No
         layer, point = divmod(int(np.argmin(fired)), len(fired[0]))
         raise SingularGramError(
             f"{singular}. The weakest signal is that of data point {point} in layer {layer + 1}, where "
-            f"{int(fired[layer][point])} of {network.width} neurons fire: {remedy(network)}"
+            f"{int(fired[layer][point])} of {network.width} neurons fire: "
+            f"{remedy(network, layer=layer + 1, n=len(fired[0]))}"
         ) from singular
 
 
-def remedy(network: Shape) -> str:
+def remedy(network: Shape, *, layer: int, n: int) -> str:
     """Say what would keep signals alive: a width, an alpha, or normalized layers.
 
     Parameters
     ----------
     network : MultiLayerNetwork
         Says ``m``, ``b``, ``L``, and whether layers are normalized.
+    layer : int
+        The first in which a signal is too weak. What enters layer 1 is the input, whatever ``normalized`` says.
+    n : int
+        Number of data points.
 
     Returns
     -------
@@ -283,14 +314,14 @@ def remedy(network: Shape) -> str:
     """
     width, shift, depth, normalized = network.width, network.shift, network.depth, network.normalized
     alpha = shift**2 / (2 * math.log(width)) if width > 1 and shift > 0 else 0.0
-    wide = wide_enough(alpha, depth, normalized=normalized)
+    wide = wide_enough(alpha, depth, normalized=normalized, n=n)
+    low = min(low_enough(width, depth, normalized=normalized, n=n), math.floor(90 * alpha) / 100)
     ways = []
     if wide is not None:
         ways.append(f"widen the network (here {width}) to {max(wide, 2 * width)}")
-    if alpha > 0:
-        low = low_enough(width, depth, normalized=normalized)
-        ways.append(f"lower alpha (here {alpha:.3g}) to {min(low, math.floor(90 * alpha) / 100):.2f}")
-    if not normalized:
+    if low > 0:
+        ways.append(f"lower alpha (here {alpha:.3g}) to {low:.2f}")
+    if layer > 1 and not normalized and healthy(width, alpha, depth, normalized=True, n=n):
         ways.append("use normalized=True")
     return ", or ".join(ways) if ways else "draw other weights"
 

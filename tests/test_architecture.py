@@ -24,7 +24,15 @@ VOCABULARY = {
         "TensorSketchDraw",
         "draw_tensor_sketch",
     },
-    "reference.multi_layer": {"MultiLayerNetwork", "initialize", "check_layers", "check_network"},
+    "reference.multi_layer": {
+        "MultiLayerNetwork",
+        "initialize",
+        "check_growth",
+        "check_layers",
+        "check_network",
+        "check_reach",
+        "ran_away",
+    },
     "reference.signals": None,  # the law of signals, and what to say when they died
     "reference.safeguard": None,  # decisions from residual norms alone, the same on both sides
     "reference.shifted_ntk": {"check_unit_rows"},

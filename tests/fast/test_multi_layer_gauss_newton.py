@@ -71,6 +71,7 @@ def cases(draw: st.DrawFn) -> Case:
     rng = draw(generators)
     shift = 1.0 if law == "whole" else shift_for(width, alpha)
     network = initialize(width, d, depth, shift=shift, rng=rng, normalized=normalized or law == "whole")
+    scale = min(scale, 3.0) if network.normalized else scale  # labels within reach
     weights = list(network.weights)
     if law == "whole":
         # Whole weights, a whole shift and points on the axes make exact ties at the kink common.
@@ -504,13 +505,13 @@ def test_a_step_that_silences_a_lower_layer_alone_is_not_kept(shift: float) -> N
 def test_where_no_step_changes_anything_a_safeguarded_run_stalls() -> None:
     """A normalized layer of which a single neuron fires answers 1 whatever its weights: the Gram matrix is 0."""
     network = MultiLayerNetwork([[[1.0, 1.0]]], [1.0], 0.5, normalized=True)
-    X, y = [[1.0, 0.0], [0.6, 0.8]], [3.0, 1.0]
+    X, y = [[1.0, 0.0], [0.6, 0.8]], [0.4, 0.2]
     for loop in (train, reference.multi_layer_gauss_newton.train):
         with pytest.raises(SingularGramError):
             loop(network, X, y, trained_layers=(1,), iterations=3)  # type: ignore[operator]
         trace = loop(network, X, y, trained_layers=(1,), iterations=3, step="safeguarded")  # type: ignore[operator]
-        assert trace.residual_norms.tolist() == [2.0, 2.0]
-        assert trace.stopped.startswith("stalled at iteration 1 with residual 2, 1 of the start: no step lowered it")
+        assert trace.residual_norms.tolist() == [1.0, 1.0]
+        assert trace.stopped.startswith("stalled at iteration 1 with residual 1, 1 of the start: no step lowered it")
         np.testing.assert_array_equal(trace.network.to_dense().weights[0], network.weights[0])
 
 
@@ -634,14 +635,70 @@ def test_randomness_is_reproducible_and_required_by_the_sketch_alone() -> None:
         ({"y": np.ones(3)}, "y has 3 entries but X has 4 rows"),
         ({"iterations": -1}, "iterations is -1; pass a whole number"),
         ({"tolerance": 1.0}, r"tolerance is 1.0; pass a number in \[0, 1\)"),
-        ({"y": np.full(4, 1e200)}, "the first residual overflows"),
+        (
+            {"y": [1.0, -7.1, 1.0, 1.0]},
+            r"y\[1\] is -7\.1, out of reach: .* below sqrt\(width\) = 7\.07 in size; rescale",
+        ),
+        ({"y": np.full(4, 1e200)}, r"y\[0\] is 1e\+200, out of reach: .*; rescale the labels, or widen .*\(here 50\)$"),
     ],
 )
 def test_bad_arguments_are_refused(loop: Any, changes: dict[str, Any], message: str) -> None:  # noqa: ANN401
     network, X, y = trainable(2, m=50, alpha=0.0)
     arguments: dict[str, Any] = {"X": X, "y": y, "trained_layers": (1, 2), "iterations": 1} | changes
-    with np.errstate(over="ignore"), pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message):
         loop(network, **arguments)
+
+
+@pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS.keys())
+def test_labels_of_any_size_are_within_reach_of_a_plain_network_until_they_overflow(loop: Any) -> None:  # noqa: ANN401
+    network, X, y = trainable(2, m=50, alpha=0.0, normalized=False)
+    loop(network, X, 1e3 * y, trained_layers=(1, 2), iterations=0)
+    with np.errstate(over="ignore"), pytest.raises(InputError, match="the first residual overflows"):
+        loop(network, X, np.full(4, 1e200), trained_layers=(1, 2), iterations=1)
+
+
+def near_the_bound(depth: int) -> tuple[MultiLayerNetwork, FloatArray, FloatArray]:
+    """Labels below ``m^(1/2)``, though beyond what so many points can have at once."""
+    rng = np.random.default_rng(1)
+    X, m = unit_rows(32, 32, rng), 256
+    y = 0.999 * np.sqrt(m) * rng.choice([-1.0, 1.0], 32)
+    return initialize(m, 32, depth, shift=shift_for(m, 0.1), rng=rng, normalized=True), X, y
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS.keys())
+def test_weights_that_run_away_are_a_divergence(loop: Any, depth: int) -> None:  # noqa: ANN401
+    """The residual of a normalized network is bounded, so it cannot tell; without the check they grew to 1e42."""
+    network, X, y = near_the_bound(depth)
+    message = (
+        r"training diverged: .* \(signals before normalization grew beyond 1e\+08 times their first length; labels"
+    )
+    with pytest.raises(DivergenceError, match=message) as caught:
+        loop(network, X, y, trained_layers=range(1, depth + 1), iterations=400)
+    assert caught.value.residual_norms.max() < 4 * caught.value.residual_norms[0]
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("loop", [reference.multi_layer_gauss_newton.train, train], ids=["reference", "fast"])
+def test_a_safeguarded_run_keeps_no_weights_that_ran_away(
+    loop: Any,  # noqa: ANN401
+    depth: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reference.multi_layer, "GROWTH_ALLOWED", 3.0)
+    network, X, y = near_the_bound(depth)
+    layers = range(1, depth + 1)
+    trace = loop(network, X, y, trained_layers=layers, iterations=20, step="safeguarded")
+    assert trace.residual_norms[-1] < 0.9 * trace.residual_norms[0]
+    grown = [
+        after.max() / before.max()
+        for after, before in zip(
+            reference.multi_layer.forward(trace.network.to_dense(), X).sizes,
+            reference.multi_layer.forward(network, X).sizes,
+            strict=True,
+        )
+    ]
+    assert max(grown) <= 3 + RUN
 
 
 @pytest.mark.parametrize("layers", subsets(2), ids=repr)

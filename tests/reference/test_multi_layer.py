@@ -9,15 +9,19 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from reference.multi_layer import (
+    GROWTH_ALLOWED,
     MultiLayerNetwork,
     backward,
+    check_growth,
     check_layers,
+    check_reach,
     forward,
     gram,
     initialize,
     jacobian,
+    ran_away,
 )
-from reference.notation import FloatArray, InputError
+from reference.notation import DivergenceError, FloatArray, InputError
 from reference.signals import DeadSignalError, second_moment
 from verify.strategies import generators
 
@@ -329,3 +333,41 @@ def test_points_are_checked() -> None:
         jacobian(network, np.eye(3), 3)
     with pytest.raises(InputError, match="trained_layers is"):
         gram(network, np.eye(3), ())
+
+
+@given(small_networks(), generators)
+def test_predictions_of_a_normalized_network_are_within_its_reach(
+    network: MultiLayerNetwork, rng: np.random.Generator
+) -> None:
+    normalized = MultiLayerNetwork(network.weights, network.signs, network.shift, normalized=True)
+    X = 10 * rng.standard_normal((3, network.dim))
+    fired = forward(normalized, X).fired()[-1]
+    assert (np.abs(normalized.predict(X)) <= np.sqrt(fired) * (1 + 1e-12)).all()
+
+
+def test_labels_out_of_reach_are_refused() -> None:
+    """The bound itself is out of reach: with all four neurons equal ``f = 2``, and the gradient is zero."""
+    network = MultiLayerNetwork([np.ones((4, 1))], np.ones(4), 0.0, normalized=True)
+    assert network.predict([[1.0]]).tolist() == [2.0]
+    np.testing.assert_allclose(jacobian(network, [[1.0]], 1), 0, atol=1e-15)
+    check_reach(np.array([1.9, -1.9]), network)
+    with pytest.raises(
+        InputError,
+        match=r"^y\[1\] is -2, out of reach: the predictions of a normalized network are below sqrt\(width\) = 2 in "
+        r"size; rescale the labels, or widen the network \(here 4\)$",
+    ):
+        check_reach(np.array([1.9, -2.0]), network)
+    check_reach(np.array([1e9]), MultiLayerNetwork(network.weights, network.signs, 0.0))
+
+
+@pytest.mark.parametrize("bad", [1.1 * GROWTH_ALLOWED, np.inf, np.nan])
+def test_signals_that_grow_out_of_bounds_are_a_divergence(bad: float) -> None:
+    first = [np.array([1.0, 0.5]), np.array([1.0, 2.0])]
+    assert not ran_away([0.9 * GROWTH_ALLOWED * size for size in first], first)
+    grown = [first[0], np.array([1.0, 2.0 * bad])]
+    assert ran_away(grown, first)
+    check_growth(first, first, [1.0, 2.0])
+    message = r"after iteration 1 the residual is 2, from 1 .* rescale them\); widen"
+    with pytest.raises(DivergenceError, match=message) as caught:
+        check_growth(grown, first, [1.0, 2.0])
+    assert caught.value.residual_norms.tolist() == [1.0, 2.0]

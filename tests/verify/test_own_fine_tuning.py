@@ -223,8 +223,10 @@ def test_folds_are_named(healthy: Outcome) -> None:
     ("settings", "words"),
     [
         (Settings(width=512, alpha=0.4), r"made\.csv: fitting: the signal dies .* the first of them line \d+ .*; "
-         r"try --alpha 0\.\d\d, or --normalized$"),
-        (Settings(width=256, alpha=0.25), r"the signal dies .*; try --width \d+, or --alpha 0\.\d\d, or --normalized$"),
+         r"try --alpha 0\.\d\d$"),
+        (Settings(width=256, alpha=0.25), r"the signal dies .*; try --width \d+, or --alpha 0\.\d\d$"),
+        (Settings(width=512, alpha=0.27, seed=1),
+         r"the signal dies .*; try --width \d+, or --alpha 0\.\d\d, or --normalized$"),
         (Settings(width=512, alpha=0.1, layers=(3,)), "--layers is 3; pass distinct numbers from 1 to 2"),
         (Settings(width=512, alpha=-1.0), "alpha is -1"),
         (Settings(width=2**15), "2 layers of width 32768 on 24 rows would not fit in memory; lower --width"),

@@ -17,9 +17,11 @@ from scipy.stats import kstest, norm
 import reference.multi_layer
 import reference.signals
 from reference.multi_layer import MultiLayerNetwork
+from reference.two_layer import shift_for
 from verify import seeds
 from verify.claims import signals
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
+from verify.problems import unit_rows
 
 Results = list[tuple[Inputs, Result]]
 
@@ -83,6 +85,7 @@ def of_kind(kind: str, **numbers: Any) -> Callable[[Inputs], Result]:  # noqa: A
         (of_kind("normalized", plain=4), "normalized", "fails"),
         (of_kind("normalized", normalized=1), "normalized", "undecided"),
         (lambda i: {"deaths": 3} if i.get("share") == 1 else {}, "healthy", "fails"),
+        (lambda i: {"deaths": 3} if i.get("share") == 1 and i["normalized"] else {}, "healthy", "fails"),
         (lambda i: {"deaths": 4} if i.get("share") == signals.TOO_NARROW else {}, "healthy", "fails"),
         (lambda i: {"deaths": 1} if i.get("share") == 1 else {}, "healthy", "undecided"),
     ],
@@ -128,11 +131,30 @@ def test_the_means_are_their_integrals(length: float) -> None:
     assert signals.chance(np.array([length]), b)[0] == pytest.approx(norm.sf(b / length), rel=1e-12)
 
 
+@pytest.mark.parametrize(("width", "normalized"), [(384, False), (48, True)])
+def test_signals_die_in_drawn_networks_as_often_as_in_real_ones(width: int, normalized: bool) -> None:
+    """The standard error of a difference of two shares of 200 is at most 0.05."""
+    alpha, depth, networks = 0.24, 2, 200
+    rng = np.random.default_rng(5)
+    drawn = [signals.signals_die(width, alpha, depth, rng, normalized=normalized) for _ in range(networks)]
+    shift, real = shift_for(width, alpha), []
+    for _ in range(networks):
+        X = unit_rows(signals.N, signals.D, rng)
+        network = reference.multi_layer.initialize(
+            width, signals.D, depth, shift=shift, rng=rng, normalized=normalized
+        )
+        real.append(not all(count.all() for count in reference.multi_layer.forward(network, X).fired()))
+    assert 0.25 < np.mean(real) < 0.9
+    assert np.mean(drawn) == pytest.approx(np.mean(real), abs=0.15)
+
+
 SMALL: list[Inputs] = [
     {"kind": "law", "alpha": 0.1, "width": 1 << 12},
     {"kind": "law", "alpha": 0.4, "width": 1 << 12},
-    {"kind": "healthy", "alpha": 0.1, "depth": 2, "share": 1},
-    {"kind": "healthy", "alpha": 0.1, "depth": 2, "share": 16},
+    {"kind": "healthy", "alpha": 0.1, "depth": 2, "normalized": False, "share": 1},
+    {"kind": "healthy", "alpha": 0.1, "depth": 2, "normalized": False, "share": 32},
+    {"kind": "healthy", "alpha": 0.24, "depth": 2, "normalized": True, "share": 1},
+    {"kind": "healthy", "alpha": 0.24, "depth": 2, "normalized": True, "share": 32},
     {"kind": "normalized", "alpha": 0.4, "width": 1 << 9, "depth": 2},
     {"kind": "matrices", "alpha": 0.1, "width": 1 << 8},
 ]
@@ -140,7 +162,7 @@ SMALL: list[Inputs] = [
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "HEALTHY", ((0.1, 2),))
+    monkeypatch.setattr(signals, "HEALTHY", ((0.1, 2, False), (0.24, 2, True)))
     monkeypatch.setattr(signals, "CURED", (0.4, 1 << 9, 2))
     monkeypatch.setattr(signals, "MATRICES", ((0.1, 1 << 8),))
     monkeypatch.setattr(signals, "MATRIX_NETWORKS", 8)
@@ -199,7 +221,7 @@ def test_faulty_networks_fail_the_claim_meant_for_them(
         ("second_moment", 1.2, "law", "norm"),
         ("spread", 1.3, "law", "spread"),
         ("gain", 1.3, "law", "gain"),
-        ("wide_enough", 0.25, "healthy", "healthy"),
+        ("wide_enough", 0.125, "healthy", "healthy"),
         ("wide_enough", 16, "healthy", "healthy"),
     ],
 )
@@ -208,7 +230,12 @@ def test_wrong_laws_fail_the_claim_meant_for_them(
 ) -> None:
     true = getattr(reference.signals, name)
     kept = others(kind)
-    monkeypatch.setattr(reference.signals, name, lambda *args: type(true(*args))(factor * true(*args)))
+
+    def scaled(*args: Any, **options: Any) -> Any:  # noqa: ANN401
+        value = true(*args, **options)
+        return type(value)(factor * value)
+
+    monkeypatch.setattr(reference.signals, name, scaled)
     if kind == "law":
         # A spread below 0.3 is what the claims speak of; it must not hide behind a wrong prediction.
         monkeypatch.setattr(signals, "SMALL_SPREAD", 0.5)

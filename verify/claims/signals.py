@@ -15,7 +15,8 @@ What is asked
 3. ``spread``    Is the standard deviation of ``log ||h_l||^2`` the one that `reference.signals.spread` predicts, where
    that is small? It is a first-order law.
 4. ``gain``      Is a change of ``log ||h_1||^2`` handed on `reference.signals.gain` times?
-5. ``healthy``   Is the width that `reference.signals.wide_enough` recommends enough, and is 1/16 of it too little?
+5. ``healthy``   Is the width that `reference.signals.wide_enough` recommends enough, and is 1/32 of it too little, for
+   plain networks and for normalized ones?
 6. ``normalized``  Do signals live in normalized networks where most networks lose some without?
 
 How it is measured
@@ -73,9 +74,9 @@ SMALL_SPREAD, SMALL_CHANGE = 0.3, 0.2
 """``spread`` speaks where the predicted spread is below the one, ``gain`` where that of layer 1 is below the other."""
 
 N, D = 32, 32
-HEALTHY = ((0.1, 2), (0.24, 2), (0.1, 3))
-"""alpha and depth."""
-TOO_NARROW = 16
+HEALTHY = ((0.1, 2, False), (0.24, 2, False), (0.1, 3, False), (0.24, 2, True), (0.24, 3, True), (0.4, 2, True))
+"""alpha, depth, and whether normalized."""
+TOO_NARROW = 32
 TRIALS_OF_A_SEED = 10
 CURED = (0.4, 1 << 10, 2)
 """alpha, width and depth at which plain and normalized networks are compared."""
@@ -123,8 +124,8 @@ CLAIMS = (
     Claim(
         "signals.healthy",
         "At the width that the error messages recommend, the signals of 32 inputs all live in at least 85% of "
-        "networks, for alpha = 0.1 and 0.24 at depth 2 and alpha = 0.1 at depth 3; at 1/16 of it some die in at "
-        "least 70%.",
+        "networks: plain ones for alpha = 0.1 and 0.24 at depth 2 and alpha = 0.1 at depth 3, normalized ones for "
+        "alpha = 0.24 and 0.4 at depth 2 and alpha = 0.24 at depth 3; at 1/32 of it some die in at least 70%.",
         "ours",
     ),
     Claim(
@@ -139,9 +140,10 @@ CLAIMS = (
 def cells(profile: Profile) -> list[Inputs]:
     """List every width and alpha, the recommended widths and what is too narrow, and the real networks."""
     kinds: list[Inputs] = [{"kind": "law", "alpha": a, "width": m} for a in ALPHAS for m in WIDTHS]
-    for alpha, depth in HEALTHY:
+    for alpha, depth, normalized in HEALTHY:
         for share in (1, TOO_NARROW):
-            kinds.append({"kind": "healthy", "alpha": alpha, "depth": depth, "share": share})
+            shape = {"alpha": alpha, "depth": depth, "normalized": normalized}
+            kinds.append({"kind": "healthy", **shape, "share": share})
     alpha, width, depth = CURED
     kinds.append({"kind": "normalized", "alpha": alpha, "width": width, "depth": depth})
     kinds += [{"kind": "matrices", "alpha": alpha, "width": width} for alpha, width in MATRICES]
@@ -155,9 +157,10 @@ def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Re
     if kind == "law":
         return measure_law(inputs["width"], alpha, rng)
     if kind == "healthy":
-        depth = inputs["depth"]
-        width = (reference.signals.wide_enough(alpha, depth) or 0) // inputs["share"]
-        trials = [signals_die(width, alpha, depth, rng) for _ in range(TRIALS_OF_A_SEED)]
+        depth, normalized = inputs["depth"], inputs["normalized"]
+        wide = reference.signals.wide_enough(alpha, depth, normalized=normalized, n=N)
+        width = (wide or 0) // inputs["share"]
+        trials = [signals_die(width, alpha, depth, rng, normalized=normalized) for _ in range(TRIALS_OF_A_SEED)]
         return {"width": width, "deaths": sum(trials), "trials": len(trials)}
     if kind == "matrices":
         return measure_matrices(inputs["width"], alpha, rng, code)
@@ -258,7 +261,7 @@ def spread_of(squares: FloatArray) -> float | None:
     return float(np.log(squares).std(ddof=1)) if squares.min() > 0 else None
 
 
-def signals_die(width: int, alpha: float, depth: int, rng: np.random.Generator) -> bool:
+def signals_die(width: int, alpha: float, depth: int, rng: np.random.Generator, *, normalized: bool) -> bool:
     """Send `N` inputs through one network drawn from the law of its scores; tell whether any signal dies."""
     b = shift_for(width, alpha)
     c = (width * reference.signals.second_moment(b)) ** -0.5
@@ -270,6 +273,8 @@ def signals_die(width: int, alpha: float, depth: int, rng: np.random.Generator) 
         if not (scores >= b).any(axis=1).all():
             return True
         H = c * np.maximum(scores - b, 0)
+        if normalized:
+            H /= np.linalg.norm(H, axis=1, keepdims=True)
         products = H @ H.T
     return False
 
@@ -422,12 +427,14 @@ def _find_healthy(results: Results) -> Finding:
     verdicts: list[Verdict] = []
     lives: dict[str, Interval] = {}
     listed = []
-    for alpha, depth in HEALTHY:
+    for alpha, depth, normalized in HEALTHY:
+        kind = ", normalized" if normalized else ""
         for share in (1, TOO_NARROW):
-            own = [r for i, r in results if (i["alpha"], i["depth"], i["share"]) == (alpha, depth, share)]
+            cell = (alpha, depth, normalized, share)
+            own = [r for i, r in results if (i["alpha"], i["depth"], i["normalized"], i["share"]) == cell]
             deaths, trials = sum(r["deaths"] for r in own), sum(r["trials"] for r in own)
             width = own[0]["width"]
-            listed.append(f"{deaths} of {trials} at alpha={alpha}, depth {depth}, m={width}")
+            listed.append(f"{deaths} of {trials} at alpha={alpha}, depth {depth}{kind}, m={width}")
             if share == 1:
                 lives[listed[-1]] = proportion_interval(trials - deaths, trials, confidence=confidence)
                 verdicts.append(decide_above(lives[listed[-1]], LIVES))
