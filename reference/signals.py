@@ -323,7 +323,7 @@ def remedy(network: Shape, *, layer: int, n: int) -> str:
         ways.append(f"lower alpha (here {alpha:.3g}) to {low:.2f}")
     if layer > 1 and not normalized and healthy(width, alpha, depth, normalized=True, n=n):
         ways.append("use normalized=True")
-    return ", or ".join(ways) if ways else "draw other weights"
+    return ", or ".join(ways) if ways else "use fewer layers or other weights"
 
 
 def _density(b: float) -> float:

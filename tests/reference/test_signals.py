@@ -361,4 +361,4 @@ def test_there_is_advice_however_far_out(shift: float, width: int, normalized: b
 
 
 def test_when_nothing_helps_other_weights_may() -> None:
-    assert remedy(two_layers(True, shift=9.0), layer=1, n=32) == "draw other weights"
+    assert remedy(two_layers(True, shift=9.0), layer=1, n=32) == "use fewer layers or other weights"
