@@ -76,7 +76,7 @@ SETTINGS = {
     "narrow_2": Setting(2, 0.1, 64, 40),
     "narrow_3": Setting(3, 0.05, 64, 40),
 }
-OTHER_WIDTHS, OTHER_TRIALS = (32, 128, 256), 12
+OTHER_WIDTHS, OTHER_TRIALS = (32, 128, 256), 8
 """Of the narrow families, for the record."""
 RATIO_WIDTHS = (512, 1024, 2048)
 RATIO_SEEDS = 10

@@ -55,7 +55,7 @@ ALPHA, SPARSE = 0.24, 0.4
 GRID = (8, 9, 10, 11)
 LARGE, LARGE_THOROUGH = 12, 13
 SEEDS, SEEDS_LAST = 4, 3
-ROUNDS = 6
+ROUNDS = 5
 REPEATS, SMALL = 3, 10
 """Up to 2^10 an iteration takes milliseconds and is easily disturbed: the loops start over so many times."""
 RUN = 6

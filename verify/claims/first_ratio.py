@@ -84,7 +84,7 @@ EXPONENTS = {
 }
 """For each alpha the widths, as exponents of 2."""
 CROWDED_ALPHA, CROWDED_EXPONENT = 0.7, 42
-SEEDS, SEEDS_THOROUGH = 10, 60
+SEEDS, SEEDS_THOROUGH = 8, 60
 FEWEST_FIRED = 800
 BELOW, JUST_BELOW, ABOVE, FAR_ABOVE = (0.1, 0.2, 0.3), 0.4, (0.6, 0.7, 0.75), (0.7, 0.75)
 
