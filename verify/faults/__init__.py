@@ -1,0 +1,8 @@
+"""Planted faults: one module per experiment, with the defects that its claims must catch."""
+
+from __future__ import annotations
+
+from verify.faults.fault import Fault
+
+FAULTS: tuple[Fault, ...] = ()
+"""All planted faults, in the order of the experiments."""
