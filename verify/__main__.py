@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import os
 
+from verify import early
+
+if __name__ == "__main__":
+    early.answer_ctrl_c()  # the imports below take a while
+
 # One thread for linear algebra, here and in the workers, which inherit this. It must be set before NumPy is
 # loaded: with more threads a busy neighbour slows a loop many times over, and two workers would compete for
 # each core.
@@ -23,6 +28,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -31,8 +37,8 @@ from typing import NoReturn
 from reference import network_file
 from reference.notation import InputError, NothingFiresError, SingularGramError
 from reference.trace import Network
-from verify import loading, report, seeds
-from verify.cells import write_atomically
+from verify import cluster, loading, report, seeds
+from verify.cells import TEMPORARY, sole_use, write_atomically
 from verify.experiment import CodeUnderTest, Experiment, Profile
 from verify.run import Decision, Interrupted, Run, run
 
@@ -61,10 +67,20 @@ examples:
   python -m verify --data digits --centre --fine-tune --save-network tuned.npz
   python -m verify --data more.csv --fine-tune --layers 2 --network tuned.npz
 
+sweeps:
+  The measurements are cells, one small file each. A cell is measured once: a run that was killed, however, goes
+  on from there with the same command and ends with the same results; only times differ (python -m verify.same
+  tells). A damaged file is measured again. Two runs cannot use one DIR at the same time.
+
+  By default cells are measured by processes of this machine. --dask gives them to the workers of a cluster, which
+  must run the same code and libraries (python -m pip install -e '.[dask]'; dask scheduler; dask worker ADDRESS
+  --nworkers N --nthreads 1). Own data and claims about time are always measured on this machine, whose clock
+  results.json describes, one cell at a time.
+
 output:
   DIR/results.json   every claim with verdict, estimate, interval, margin, domain; and the environment
   DIR/report.html    the same for people, with plots; open it in a browser
-  DIR/cells/         the measurements; a run that was interrupted goes on from there
+  DIR/cells/         the measurements
 
 exit status:
   0  no claim fails or is invalid       2    bad input: one line says what to change, nothing is written
@@ -81,6 +97,8 @@ cells/         the measurements, one file each; a later run of the same code reu
 """Text of the file that marks a folder as ours, so that no other folder is ever written into."""
 
 MARK = "ABOUT.txt"
+MOST_CORRUPT = 5
+"""So many corrupt files are named, the rest only counted."""
 OWN_DATA = "data"
 """Experiment name of the claims about a user's own data."""
 DATA_OPTIONS = ("target", "centre", "scale", "rows", "width", "alpha", "drop_duplicates", "fine_tune")
@@ -112,6 +130,7 @@ def parser() -> Parser:
     add("--seed", type=int, default=0, metavar="N", help="root of all random numbers (default 0)")
     add("--out", type=Path, default=Path("verify-results"), metavar="DIR", help="default ./verify-results")
     add("--jobs", type=int, metavar="N", help="worker processes (default: one per core, at most 8; 0: none)")
+    add("--dask", metavar="ADDRESS", help="measure on a cluster: tcp://HOST:PORT of its dask scheduler; see below")
     add("--list", action="store_true", help="list the claims and stop")
     own = made.add_argument_group("your own data")
     own.add_argument(
@@ -179,7 +198,7 @@ def main(arguments: Sequence[str] | None = None, *, experiments: Sequence[Experi
         complain(f"{error.filename or 'output'}: {reason}; free some space or pass another --out")
         return 2
     except Interrupted as interruption:
-        complain(f"interrupted; {interruption} and kept, and the same command goes on from there")
+        complain(f"{interruption.why}; {interruption} and kept, and the same command goes on from there")
         return 130
     except KeyboardInterrupt:
         complain("interrupted")
@@ -206,25 +225,29 @@ def answer(options: argparse.Namespace, experiments: Sequence[Experiment] | None
     chosen = [] if options.data is not None and options.claims is None else select(experiments, options.claims)
     check_out(options.out)
     end_on_termination()
-    own, network = [], None
-    if options.fine_tune:
-        decision, network = measure_fine_tuning(options)
-        own = [decision]
-    elif options.data is not None:
-        own = [measure_own_data(options)]
-    if options.save_network is not None:
-        save(network, options.save_network)
-    mark(options.out)
-    found = run(
-        chosen,
-        profile=Profile(thorough=options.thorough),
-        seed=options.seed,
-        out=options.out,
-        jobs=options.jobs,
-        stream=sys.stderr,
-    )
-    found = replace(found, decisions=(*own, *found.decisions))
-    write(found, options.out, experiments)
+    with ExitStack() as stack:
+        ours = is_ours(options.out)
+        if ours:
+            stack.enter_context(sole_use(options.out))
+        executor, about = None, None
+        if options.dask is not None:
+            executor, about = stack.enter_context(cluster.connect(options.dask))
+        own = measure_own(options)
+        if not ours:  # only now, so that bad input leaves nothing behind
+            mark(options.out)
+            stack.enter_context(sole_use(options.out))
+        found = run(
+            chosen,
+            profile=Profile(thorough=options.thorough),
+            seed=options.seed,
+            out=options.out,
+            jobs=options.jobs,
+            executor=executor,
+            about_executor=about,
+            stream=sys.stderr,
+        )
+        found = replace(found, decisions=(*own, *found.decisions))
+        write(found, options.out, experiments)
     show(found, options.out, columns)
     return 0 if report.succeeded(found) else 1
 
@@ -241,12 +264,16 @@ def check_options(options: argparse.Namespace) -> None:
     ------
     InputError
         Negative numbers; an option that needs ``--data`` or ``--fine-tune`` without it, or does not go with
-        ``--network``.
+        ``--network``; ``--dask`` with no address or beside ``--jobs``.
     """
     for name in ("seed", "jobs"):
         value = getattr(options, name)
         if value is not None and value < 0:
             raise InputError(f"--{name} is {value}; pass 0 or more")
+    if options.dask is not None:
+        cluster.check_address(options.dask)
+        if options.jobs is not None:
+            raise InputError("--jobs is about processes of this machine, --dask about a cluster; leave one of them out")
     given = given_among(options, DATA_OPTIONS)
     if given and options.data is None:
         raise InputError(f"--{given[0]} says how to treat a file; name the file with --data")
@@ -334,7 +361,7 @@ def check_out(out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; name a folder")
-    if out.is_dir() and any(out.iterdir()) and not is_ours(out):
+    if out.is_dir() and not is_ours(out) and any(not is_unfinished_mark(path) for path in out.iterdir()):
         raise InputError(f"--out {out} holds other files; name a new folder, or an earlier run's")
     existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
@@ -350,9 +377,24 @@ def is_ours(out: Path) -> bool:
         return False
 
 
+def is_unfinished_mark(path: Path) -> bool:
+    """Tell whether a run that was killed at its very start left this file."""
+    return bool(TEMPORARY.fullmatch(path.name)) and path.name.startswith(f".{MARK}.")
+
+
 def mark(out: Path) -> None:
     """Make the folder and mark it as ours."""
     write_atomically(out / MARK, ABOUT)
+
+
+def measure_own(options: argparse.Namespace) -> list[Decision]:
+    """Measure what the options ask about the user's own data, if anything, and save the network that is wanted."""
+    if options.fine_tune:
+        decision, network = measure_fine_tuning(options)
+        if options.save_network is not None:
+            save(network, options.save_network)
+        return [decision]
+    return [] if options.data is None else [measure_own_data(options)]
 
 
 def measure_own_data(options: argparse.Namespace) -> Decision:
@@ -398,6 +440,7 @@ def measure_own_data(options: argparse.Namespace) -> Decision:
         cells=1,
         draw=lambda figure: own_data.plot(figure, result),
         text=text,
+        timed=True,
     )
 
 
@@ -447,6 +490,7 @@ def measure_fine_tuning(options: argparse.Namespace) -> tuple[Decision, Network 
         cells=1,
         draw=lambda figure: own_fine_tuning.plot(figure, result),
         text=text,
+        timed=True,
     )
     return decision, network
 
@@ -473,13 +517,16 @@ def save(network: Network | None, path: Path) -> None:
 
 
 def end_on_termination() -> None:
-    """Treat a request to terminate like Ctrl-C, so that workers are ended and finished cells kept."""
+    """Answer Ctrl-C, and likewise a request to terminate, so that workers are ended and finished cells kept."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        early.answer_ctrl_c_properly()
 
 
 def write(found: Run, out: Path, experiments: Sequence[Experiment]) -> None:
     """Write ``results.json`` and the report, each as a whole or not at all."""
+    if not is_ours(out):  # someone deleted it meanwhile
+        mark(out)
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     write_atomically(out / "results.json", report.to_json(found, date=date))
     write_atomically(out / "report.html", report.to_html(found, known=experiments))
@@ -487,10 +534,11 @@ def write(found: Run, out: Path, experiments: Sequence[Experiment]) -> None:
 
 def show(found: Run, out: Path, columns: int) -> None:
     """Print what was found on stdout, and how it came about on stderr."""
-    for sentence in found.corrupt:
+    for sentence in found.corrupt[:MOST_CORRUPT]:
         complain(f"{sentence}; measured again")
-    if found.reused:
-        complain(f"{found.measured} cells measured, {found.reused} reused from an earlier run")
+    if found.reused or found.corrupt:
+        again = f" ({len(found.corrupt)} because their files were corrupt)" if found.corrupt else ""
+        complain(f"{found.measured} cells measured{again}, {found.reused} reused from an earlier run")
     for decision in found.decisions:
         if decision.text:
             print(decision.text, end="\n\n")

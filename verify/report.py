@@ -146,6 +146,7 @@ def to_json(run: Run, *, date: str | None = None) -> str:
             # Claims of one experiment share its cells; each carries its share of the time, so that the sum is right.
             "seconds": round(decision.seconds / len(decision.claims), 3),
             "reason": finding.reason,
+            "timed": decision.timed,
         }
         for decision, claim, finding in pairs(run)
     ]
