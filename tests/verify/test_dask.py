@@ -149,6 +149,11 @@ def toy(place: Place, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("toy_sweep")
 
 
+def complaints(messages: str) -> list[str]:
+    """The lines on stderr that are not progress, which a slow machine shows."""
+    return [line for line in messages.splitlines() if " s so far, " not in line]
+
+
 def main(toy: ModuleType, *arguments: str) -> int:
     return command.main(arguments, experiments=[toy.count, toy.clock])
 
@@ -190,7 +195,7 @@ def test_a_killed_worker_loses_nothing(toy: ModuleType, place: Place, address: s
     os.kill(pid, signal.SIGKILL)
     place.hold.unlink()
     _, messages = running.communicate(timeout=120)
-    assert (running.returncode, messages) == (0, "")
+    assert (running.returncode, complaints(messages)) == (0, [])
     times = Counter((name, i) for name, i, _ in place.noted())
     assert len(times) == 14
     assert times["count", other] == 1
@@ -219,8 +224,8 @@ def test_ctrl_c_cancels_what_waits_there(toy: ModuleType, place: Place, address:
     _, messages = running.communicate(timeout=60)
     place.hold.unlink()
     assert running.returncode == 130
-    assert messages.count("\n") == 1
-    assert "0 of 14 cells are measured and kept" in messages
+    (complaint,) = complaints(messages)
+    assert "0 of 14 cells are measured and kept" in complaint
     assert main(toy, "--dask", address, "--out", str(tmp_path / "next")) == 0
     assert len(place.noted()) == 2 + 14, "none of the cells that waited was measured"
 
