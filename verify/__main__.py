@@ -68,14 +68,14 @@ examples:
   python -m verify --data more.csv --fine-tune --layers 2 --network tuned.npz
 
 sweeps:
-  The measurements are cells, one small file each. A cell is measured once: a run that was killed, however, goes
-  on from there with the same command and ends with the same results; only times differ (python -m verify.same
-  tells). A damaged file is measured again. Two runs cannot use one DIR at the same time.
+  The measurements are cells, one small file each. Kill a run, even with kill -9: the same command goes on from
+  there and ends with the same results; only times differ (python -m verify.same DIR DIR compares). A damaged
+  file is measured again and counted. Two runs cannot use one DIR at the same time.
 
-  By default cells are measured by processes of this machine. --dask gives them to the workers of a cluster, which
-  must run the same code and libraries (python -m pip install -e '.[dask]'; dask scheduler; dask worker ADDRESS
-  --nworkers N --nthreads 1). Own data and claims about time are always measured on this machine, whose clock
-  results.json describes, one cell at a time.
+  Cells are measured by processes of this machine, or with --dask by the workers of a cluster, which must run the
+  same code and libraries: python -m pip install -e '.[dask]' on each; dask scheduler; dask worker ADDRESS
+  --nworkers N --nthreads 1. Own data and claims about time are measured on this machine even then, one cell at a
+  time, because its clock and processor are those that results.json describes.
 
 output:
   DIR/results.json   every claim with verdict, estimate, interval, margin, domain; and the environment
@@ -195,7 +195,8 @@ def main(arguments: Sequence[str] | None = None, *, experiments: Sequence[Experi
         return 1
     except OSError as error:
         reason = error.strerror or error
-        complain(f"{error.filename or 'output'}: {reason}; free some space or pass another --out")
+        remedy = "free some space, and the same command goes on, or pass another --out"
+        complain(f"{error.filename or 'output'}: {reason}; {remedy}")
         return 2
     except Interrupted as interruption:
         complain(f"{interruption.why}; {interruption} and kept, and the same command goes on from there")

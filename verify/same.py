@@ -70,6 +70,8 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> Iterator[str]:
     for place in [*one, *(place for place in other if place not in one)]:
         if one.get(place) != other.get(place):
             yield f"{' '.join(place)}: {json.dumps(one.get(place))}, and {json.dumps(other.get(place))}"
+    if one == other and list(one) != list(other):
+        yield "order of the claims"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
