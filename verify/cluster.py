@@ -87,9 +87,9 @@ def check_address(address: str) -> None:
 
 async def knock(address: str) -> None:
     """See whether dask answers; a client would wait for ever where something else takes the call and says nothing."""
-    from distributed import comm
+    from distributed.comm.core import connect as call
 
-    called = await asyncio.wait_for(comm.connect(address, timeout=ANSWER_SECONDS), ANSWER_SECONDS)
+    called = await asyncio.wait_for(call(address, timeout=ANSWER_SECONDS), ANSWER_SECONDS)
     await called.close()
 
 
