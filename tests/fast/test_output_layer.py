@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 import reference.output_layer
 from fast import lazy_width
 from fast.gauss_newton import train as train_hidden
-from fast.output_layer import JointPairs, JointRun, JointTrial, layers, train
+from fast.output_layer import JointPairs, JointRun, layers, train
 from fast.two_layer import PartialPredictionWarning
 from fast.watched_pairs import DueQueue
 from reference.notation import DivergenceError, InputError, IntArray, NothingFiresError, SingularGramError
 from reference.output_layer import JointNetwork
 from reference.two_layer import TwoLayerNetwork, initialize, shift_for
+from verify.faults.output_layer import DroppedFlipPairs, FirstTermPairs, FrozenOutputPairs, SignPairs
 from verify.problems import make, unit_rows
 from verify.strategies import Case, generators, training_cases
 from verify.tolerances import RUN
@@ -187,26 +188,6 @@ class OutputsIgnoredByTheClock(JointPairs):
         return self.drift + float(self.per_unit * np.abs(g).max())
 
 
-class FlipsDropped(JointPairs):
-    def try_step(self, g: np.ndarray) -> JointTrial:
-        trial = super().try_step(g)
-        return JointTrial(**(vars(trial) | {"flips": trial.flips[:-1]}))
-
-
-class OutputsFrozen(JointPairs):
-    def try_step(self, g: np.ndarray) -> JointTrial:
-        return JointTrial(**(vars(super().try_step(g)) | {"outer": self.outer}))
-
-
-class SignsInTheStep(JointPairs):
-    """Moves the weights by the signs of the output weights alone."""
-
-    def _advance(self, g: np.ndarray) -> None:
-        now, self.outer = self.outer, np.sign(self.outer)
-        super()._advance(g)
-        self.outer = now
-
-
 def worst_error(kind: type[JointPairs]) -> float:
     """Return the largest error of predictions and reported predictions in five steps on coherent data."""
     rng = np.random.default_rng(0)
@@ -246,13 +227,16 @@ def wrong_pairs(kind: type[JointPairs], seed: int) -> int:
     return wrong
 
 
+def test_bounds_that_are_nearly_tight_hold() -> None:
+    assert sum(wrong_pairs(JointPairs, seed) for seed in range(60)) == 0
+
+
 @pytest.mark.parametrize("fault", [CertificateOff, OutputsIgnoredByTheClock])
-def test_bounds_that_are_nearly_tight_hold(fault: type[JointPairs]) -> None:
-    assert sum(wrong_pairs(JointPairs, seed) for seed in range(100)) == 0
+def test_bounds_that_do_not_hold_show(fault: type[JointPairs]) -> None:
     assert sum(wrong_pairs(fault, seed) for seed in range(20)) > 0
 
 
-@pytest.mark.parametrize("fault", [CertificateOff, FlipsDropped, OutputsFrozen, SignsInTheStep])
+@pytest.mark.parametrize("fault", [CertificateOff, DroppedFlipPairs, FrozenOutputPairs, SignPairs, FirstTermPairs])
 def test_planted_faults_show(fault: type[JointPairs]) -> None:
     assert worst_error(JointPairs) < 1e-9
     assert worst_error(fault) > 1e-4
