@@ -257,6 +257,14 @@ def test_one_step_by_hand() -> None:
     np.testing.assert_allclose(watched.gram(), [[9 + 9, 0.6 * 9 + 3], [0.6 * 9 + 3, 9 + 1]])
 
 
+def test_a_pair_that_a_step_leaves_on_its_kink_fires() -> None:
+    watched = watch(JointNetwork([[2.0]], [1.0], 1.0), np.eye(1), 0.0)
+    trial = watched.try_step(np.array([1.0]))  # w moves by -1, a by -1
+    assert (trial.flips.size, trial.fired_per_point.tolist(), trial.outer.tolist()) == (0, [1.0], [0.0])
+    watched.take(trial)
+    assert watched.active_pairs == watched.fired_excess.nnz == 1
+
+
 def test_the_gram_matrix_of_neurons_that_fire_everywhere() -> None:
     """There it is summed by BLAS, in blocks, instead of entry by entry."""
     rng = np.random.default_rng(2)
