@@ -16,8 +16,8 @@ Invariants there, here
 5. *Predictions* are summed afresh. ``f`` is bilinear in the two layers, so ``f - G g`` is not exact at rest either.
 6. *Counts* do not suffice for ``G``, which holds ``a_r^2`` and ``e_ri e_rj``; it is summed afresh as well.
 
-So a pair that fires is looked at in every iteration, always due, and an iteration costs the same at the end as at the
-beginning: the price of training ``a``. With ``c_r`` the points that neuron ``r`` fires on::
+So a pair that fires is looked at in every iteration, always due, and an iteration costs a good part of the first one
+even at rest: the price of training ``a``. With ``c_r`` the points that neuron ``r`` fires on::
 
     gram     both terms of G                                         2 sum_r c_r^2 + 2 n^2
     step     coefficients and output weights                         2 |pairs|
@@ -207,7 +207,7 @@ class JointTrial(Trial):
 
 
 class JointPairs(WatchedPairs):
-    """Watched pairs under output weights that move; see the module docstring.
+    """Watched pairs under output weights that move; see the module docstring. Its ``shared`` stays 0.
 
     Parameters
     ----------
