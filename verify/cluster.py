@@ -68,11 +68,10 @@ def connect(address: str) -> Iterator[tuple[Executor, dict[str, Any]]]:
             f"no dask scheduler answers at {address} ({type(error).__name__}); start one with "
             "dask scheduler, or correct the address"
         ) from error
-    executor = client.get_executor(pure=False)
     try:
-        yield executor, check_workers(client, address)
+        about = check_workers(client, address)
+        yield client.get_executor(pure=False), about
     finally:
-        executor.shutdown(wait=False)
         client.close()
 
 
