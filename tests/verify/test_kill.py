@@ -100,7 +100,7 @@ def test_a_sweep_survives_being_killed(tmp_path: Path) -> None:
         if number % 2:  # else they have to notice by themselves
             for worker in workers:
                 worker.kill()
-        running.communicate()
+        running.communicate(timeout=60)  # its workers hold the other end too, so this waits for them
         stored = fingerprints(out)
         assert known.items() <= stored.items(), "nothing lost, nothing measured twice"
         known = stored
