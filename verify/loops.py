@@ -242,11 +242,6 @@ def low_rank(load: Load, setting: Setting) -> Steps:
     kind = load("fast.low_rank").LowRankWeights
     weights: Any = None
 
-    def begin() -> Counts:
-        nonlocal weights
-        weights = kind(initial)
-        return {"rank": weights.rank}
-
     def worked(name: str, act: Callable[[], object]) -> Counts:
         before = dict(weights.work)
         act()
@@ -258,8 +253,13 @@ def low_rank(load: Load, setting: Setting) -> Steps:
         work |= worked("back", lambda: weights.multiply_at(P, H))
         return work | {"rank": weights.rank}
 
-    iterations = ((f"iteration {number}", iterate) for number in range(1, setting.iterations + 1))
-    return [("start", begin), *iterations, ("fold", lambda: worked("end", lambda: weights.fold()))]
+    def begin() -> Counts:
+        nonlocal weights
+        weights = kind(initial)
+        return iterate()
+
+    iterations = ((f"iteration {number}", iterate) for number in range(2, setting.iterations + 1))
+    return [("iteration 1", begin), *iterations, ("fold", lambda: worked("end", lambda: weights.fold()))]
 
 
 def product(load: Load, setting: Setting) -> Steps:
@@ -295,8 +295,8 @@ LOOPS = (
     Loop("lazy", lazy_width, Setting(1 << 20, 16, 8, alpha=0.5), Setting(1 << 28, 32, 32, alpha=0.6)),
     Loop("dense", two_layers(DENSE, "DenseRun"), SMALL, LARGE),
     Loop("compacted", two_layers(DENSE, "DenseRun", compact=True), SMALL, LARGE),
-    Loop("forest", forest, SMALL, LARGE),
-    Loop("solver", sketched_solver, SMALL, LARGE),
+    Loop("forest", forest, SMALL, Setting(1 << 16, 32, 32)),
+    Loop("solver", sketched_solver, SMALL, Setting(1 << 16, 32, 32)),
     Loop("deep", deep(DEEP, "MultiLayerRun", ALL), SMALL_DEEP, LARGE_DEEP),
     Loop("deep-sketch", deep(DEEP, "MultiLayerRun", ALL, solver="sketch"), SMALL_DEEP, LARGE_DEEP),
     Loop("deep-upper", deep(DEEP, "MultiLayerRun", LAST), SMALL_DEEP, LARGE_DEEP),
