@@ -10,7 +10,7 @@ For each phase of each loop::
     ratio     theirs / sqrt(ours * ours again)      above 1: ours is faster
     control   ours again / ours                     the truth is 1
 
-with intervals over blocks of rounds (`verify.timing`), widened so that all of them hold at once. The verdict:
+with intervals over blocks of rounds (`verify.timing`), widened so that those of all ratios hold at once. The verdict:
 
     faster, slower              the whole interval is more than `MARGIN` away from 1
     no difference beyond 5%     the whole interval is closer to 1 than that
@@ -35,8 +35,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -61,6 +63,25 @@ ROUNDS, BLOCK, FEWEST_BLOCKS = 60, 5, 4
 NO_DIFFERENCE, NO_EVIDENCE = f"no difference beyond {MARGIN:.0%}", "no evidence (the control differs)"
 
 
+@dataclass(frozen=True)
+class Finder:
+    """Finds the packages under one folder and nowhere else.
+
+    Without it Python would look on where the folder lacks a module, and find the working tree's.
+    """
+
+    root: Path
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> Any:  # noqa: ANN401 - as Python asks for it
+        """Answer Python's question where a module is."""
+        if name.split(".")[0] not in PACKAGES:
+            return None
+        spec = PathFinder.find_spec(name, [str(self.root)] if path is None else path, target)
+        if spec is None:
+            raise ModuleNotFoundError(f"no module {name}", name=name)
+        return spec
+
+
 class Tree:
     """The packages under one folder, loaded apart from all others of the same names.
 
@@ -71,7 +92,7 @@ class Tree:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = root.resolve()
+        self.finder = Finder(root.resolve())
         self.modules: dict[str, ModuleType] = {}
 
     @contextmanager
@@ -79,12 +100,12 @@ class Tree:
         """Let imports of these packages mean this folder's, those made while a function runs included."""
         others = _take_out()
         sys.modules.update(self.modules)
-        sys.path.insert(0, str(self.root))
+        sys.meta_path.insert(0, self.finder)
         try:
             yield
         finally:
             self.modules = _take_out()
-            sys.path.remove(str(self.root))
+            sys.meta_path.remove(self.finder)
             sys.modules.update(others)
 
     def load(self, name: str) -> ModuleType:
@@ -96,11 +117,7 @@ class Tree:
             It is not there.
         """
         with self.active():
-            module = import_module(name)
-        # Python looks on where the folder has no such package, and would find the working tree's.
-        if not Path(str(module.__file__)).resolve().is_relative_to(self.root):
-            raise ImportError(f"No module named {name!r}")
-        return module
+            return import_module(name)
 
 
 def _take_out() -> dict[str, ModuleType]:
@@ -338,7 +355,8 @@ def prepare(loop: Loop, trees: dict[str, Tree], found: Found) -> Runner | None:
         except Exception as error:  # whatever happens: this loop cannot be compared, the others can
             if side == THEIRS:
                 absent = isinstance(error, (ImportError, AttributeError))
-                found.missing[loop.name] = f"{'not there' if absent else 'stops'} at the revision ({in_words(error)})"
+                why = f"not there at the revision ({error})" if absent else f"stops at the revision ({in_words(error)})"
+                found.missing[loop.name] = why
             else:
                 found.broken[loop.name] = f"stops in the working tree ({in_words(error)})"
             return None
@@ -394,6 +412,8 @@ def to_text(found: Found, heading: str) -> str:
     tally = {verdict: sum(each.verdict == verdict for each in found.comparisons) for verdict in VERDICTS}
     told = ", ".join(f"{count} {verdict}" for verdict, count in tally.items() if count)
     lines.append(f"Of {len(found.comparisons)} phases: {told}." if told else "Nothing was timed.")
+    if tally["undecided"]:
+        lines.append("More --rounds, or an idle machine, narrow the intervals of those undecided.")
     return "\n".join(lines)
 
 
@@ -447,7 +467,7 @@ def run(options: argparse.Namespace, root: Path = environment.ROOT) -> tuple[Fou
         f"Ours: the working tree, {head[:12]} {'with' if changed else 'without'} uncommitted changes. "
         f"Theirs: {options.against}, {commit[:12]}.\n"
         f"Paired ratios of processor times over {rounds} interleaved rounds in one process; above 1 ours is faster.\n"
-        f"All intervals hold at once with {1 - ERROR:.0%}."
+        f"All intervals of theirs / ours hold at once with {1 - ERROR:.0%}."
     )
     about = {"theirs": commit, "against": options.against, "rounds": rounds, "seed": options.seed, "margin": MARGIN}
     write_atomically(options.out / "against.json", to_json(found, **about, environment=described))
