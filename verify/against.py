@@ -203,7 +203,7 @@ def checked_out(revision: str, root: Path = environment.ROOT) -> Iterator[tuple[
     if environment.revision(root) is None:
         raise InputError(f"{root} is no git checkout of this project; --against needs one, and git")
     try:
-        commit = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        commit = _git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     except subprocess.CalledProcessError:
         raise InputError(
             f"--against {revision}: no such revision; name a commit, branch or tag (git log shows them)"
