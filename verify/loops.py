@@ -292,6 +292,7 @@ LOOPS = (
     Loop("tree", two_layers(EVENTS, "TreeRun"), SMALL, LARGE),
     Loop("tree-sketch", two_layers(EVENTS, "TreeRun", solver="sketch"), SMALL, LARGE),
     Loop("events", two_layers(EVENTS, "EventRun"), SMALL, LARGE),
+    Loop("joint", two_layers("fast.output_layer", "JointRun"), SMALL, LARGE),
     Loop("lazy", lazy_width, Setting(1 << 20, 16, 8, alpha=0.5), Setting(1 << 28, 32, 32, alpha=0.6)),
     Loop("dense", two_layers(DENSE, "DenseRun"), SMALL, LARGE),
     Loop("compacted", two_layers(DENSE, "DenseRun", compact=True), SMALL, LARGE),
