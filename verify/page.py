@@ -12,7 +12,6 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 from verify import forest_figure, page_faults, plots
 from verify.experiment import Claim, Experiment, Finding
@@ -43,7 +42,7 @@ NOT_TESTED = (
 )
 
 
-def to_html(run: Run, *, known: Sequence[Experiment] = (), faults: dict[str, Any] | None = None) -> str:
+def to_html(run: Run, *, known: Sequence[Experiment] = (), faults: object = None) -> str:
     """Render the report.
 
     Parameters
@@ -52,7 +51,7 @@ def to_html(run: Run, *, known: Sequence[Experiment] = (), faults: dict[str, Any
         What was found.
     known : sequence of Experiment
         All experiments there are; claims that this run left out are listed as not tested.
-    faults : dict, optional
+    faults : object, optional
         Content of ``faults.json``; see `verify.page_faults`.
 
     Returns
@@ -190,7 +189,8 @@ def evidence_row(claim: Claim, finding: Finding, domain: str) -> str:
     return (
         f'<tr id="{escape(claim.id)}"><td>{badge(finding.verdict)}</td><th scope="row"><p>{typeset(claim.statement)}</p>'
         f'<p class="quiet"><code>{escape(claim.id)}</code> &middot; {escape(claim.source)}</p></th>'
-        f'<td class="figure" data-label="measured">{escape(number(finding.estimate))} {escape(interval(finding))}</td>'
+        f'<td class="figure" data-label="measured">{escape(number(finding.estimate))} '
+        f'<span class="range">{escape(interval(finding))}</span></td>'
         f'<td data-label="margin">{typeset(finding.margin)}</td>'
         f"<td><p>{typeset(reason)}</p>{where}</td></tr>\n"
     )

@@ -26,12 +26,12 @@ COMMAND = "python -m verify --faults"
 CAUGHT = "caught"
 
 
-def to_html(content: Mapping[str, Any] | None, known: Sequence[Experiment], environment: Mapping[str, Any]) -> str:
+def to_html(content: Any, known: Sequence[Experiment], environment: Mapping[str, Any]) -> str:
     """Render the kill matrix, or say how to make one.
 
     Parameters
     ----------
-    content : mapping or None
+    content : object
         Content of ``faults.json``; None when there is none.
     known : sequence of Experiment
         All experiments there are.
@@ -58,7 +58,7 @@ def matrices(content: Mapping[str, Any], known: Sequence[Experiment], environmen
     """Lay out summary, what went wrong, and a matrix per experiment; see `to_html`."""
     faults = content["faults"]
     counts = Counter[str](fault["outcome"] for fault in faults)
-    outcomes = ", ".join(f"{counts[outcome]} {outcome}" for outcome in sorted(counts, key=(CAUGHT,).__contains__))
+    outcomes = ", ".join(f"{counts[outcome]} {outcome}" for outcome in sorted(counts, key=CAUGHT.__ne__))
     if set(counts) == {CAUGHT}:
         outcomes = "all are caught by the verdicts foretold"
     text = (
@@ -86,7 +86,7 @@ def matrices(content: Mapping[str, Any], known: Sequence[Experiment], environmen
         text += f"<p>Claims that no fault was seen to flip: {escape(', '.join(spared))}.</p>\n"
     text += (
         f'<p class="quiet">A row is a fault, a column a claim. {badge("fails")} and {badge("invalid")} are verdicts with '
-        'the fault in; on <span class="due">&nbsp;shaded&nbsp;</span> ground stands what was foretold; an empty place is '
+        'the fault in; what was foretold stands in a <span class="due">&nbsp;frame&nbsp;</span>; an empty place is '
         "a verdict that did not change.</p>\n"
     )
     return text + "".join(matrix(experiment, faults) for experiment in known)

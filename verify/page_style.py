@@ -46,10 +46,11 @@ thead th { position: sticky; top: 0; background: var(--paper); color: var(--mute
 .group th { padding-top: 1.6rem; font-weight: 600; border-bottom: 2px solid var(--muted); }
 .figure { font-variant-numeric: tabular-nums; } .verdicts .figure { white-space: nowrap; }
 .verdicts tbody th[scope=row] { width: 46%; } .verdicts td:last-child { width: 20%; }
-.evidence { margin: 1rem 0 .6rem; } .evidence th[scope=row] { width: 34%; } .evidence td:last-child { width: 30%; }
-.evidence .figure { max-width: 9rem; }
+.evidence { margin: 1rem 0 .6rem; } .evidence th[scope=row] { width: 31%; } .evidence td:last-child { width: 29%; }
+.evidence td[data-label=margin] { width: 15%; }
+.range { white-space: nowrap; } .evidence .range { display: block; }
 tr:target { background: var(--panel); } .why { font-weight: 600; }
-figure { margin: 1rem 0; } .scroll { overflow-x: auto; }
+figure { margin: 1rem 0; } .scroll { overflow-x: auto; position: relative; }
 figcaption { margin-top: .3rem; }
 svg { width: 100%; min-width: 34rem; max-width: 56rem; height: auto; display: block; overflow: visible; }
 svg text { font-family: inherit !important; }
@@ -57,24 +58,28 @@ svg text { font-family: inherit !important; }
 .matrix thead th { position: static; vertical-align: bottom; padding: .3rem .45rem; }
 .matrix thead th span { writing-mode: vertical-rl; transform: rotate(180deg); font-weight: 500; }
 .matrix tbody th { min-width: 16rem; max-width: 26rem; padding: .35rem .9rem .35rem 0; }
-.matrix .due { background: var(--panel); font-weight: 700; }
-@media (max-width: 44rem) {
+.matrix thead th:first-child { padding-left: 0; }
+.due { background: var(--panel); outline: 1px solid var(--muted); outline-offset: -2px; }
+@media screen and (max-width: 44rem) {
   thead { position: absolute; left: -100vw; } .matrix thead { position: static; }
   .verdicts, .evidence, .stacked { display: block; }
   :is(.verdicts, .evidence) :is(tbody, tr, td, th) { display: block; border: 0; padding: .1rem 0; max-width: none; }
-  :is(.verdicts, .evidence) :is(td, tbody th[scope=row], td:last-child) { width: auto; white-space: normal; }
+  :is(.verdicts, .evidence) tbody :is(td, td:last-child, td[data-label], th[scope=row]) { width: auto;
+    white-space: normal; }
   :is(.verdicts, .evidence) tr { border-bottom: 1px solid var(--grid); padding: .7rem 0; }
-  .verdicts .group { border-bottom: 2px solid var(--muted); padding-top: 1.6rem; } td:empty { display: none; }
+  .verdicts .group { border-bottom: 2px solid var(--muted); padding-top: 1.6rem; }
+  :is(.verdicts, .evidence) td:empty { display: none; }
   td[data-label]::before { content: attr(data-label) ": "; color: var(--muted); }
   .matrix tbody th { min-width: 12rem; }
-  dl { grid-template-columns: minmax(0, 1fr); } dd { margin-bottom: .4rem; } }
+  .evidence .range { display: inline; }
+  dl:not(.legend) { grid-template-columns: minmax(0, 1fr); } dd { margin-bottom: .4rem; } }
 @media print {
   @page { margin: 16mm 14mm; }
-  body { max-width: none; padding: 0; font-size: 9.5pt; } nav { display: none; }
+  html { font-size: 9pt; } body { max-width: none; padding: 0; } nav { display: none; }
   a { color: inherit; text-decoration: none; } a[href="#verdicts"] { display: none; }
-  h2, h3, h4, .group, thead { break-after: avoid; } tr, figure, .legend { break-inside: avoid; }
+  h2, h3, h4, h3 + p, .group, thead { break-after: avoid; } tr, figure, .legend { break-inside: avoid; }
   thead { display: table-header-group; } thead th { position: static; }
-  table { font-size: 8.5pt; } .scroll { overflow: visible; } svg { min-width: 0; max-width: 100%; }
+  .scroll { overflow: visible; } svg { min-width: 0; max-width: 100%; }
   .matrix tbody th { min-width: 0; } pre { white-space: pre-wrap; } }
 """
 
