@@ -67,7 +67,8 @@ class ThresholdForest:
 
     def __init__(self, levels: list[FloatArray], width: int) -> None:
         self.levels = levels
-        self.n, _, self.fan_out = levels[0].shape
+        self.n = len(levels[0])
+        self.fan_out: int = levels[0].shape[2]
         self.width = width
         self.nodes_visited = {"build": sum(level.size for level in levels), "query": 0, "update": 0}
 

@@ -1,8 +1,8 @@
 """A picture of the forest of trees on a tiny network: one query, and one update after it.
 
-``python -m verify.forest_figure FILE.svg`` writes it. Nothing in it is drawn from what the trees ought to do: the forest
-is `fast.threshold_search.ThresholdForest`, with two children a node as in the paper in place of 16; its arrays are
-watched while it answers, and what it reads is what is shown as looked at. The network is real as well: two data
+``python -m verify.forest_figure FILE.svg`` writes it. Nothing in it is drawn from what the trees ought to do: the
+forest is `fast.threshold_search.ThresholdForest`, with two children a node as in the paper in place of 16; its arrays
+are watched while it answers, and what it reads is what is shown as looked at. The network is real as well: two data
 points, eight neurons, and the update is what one Gauss-Newton step does to it.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 import reference.gauss_newton
 from fast.threshold_search import ThresholdForest
@@ -30,10 +31,10 @@ SEED = 67
 """A draw in which one tree is climbed to the top and the other is not."""
 
 CAPTION = (
-    "The forest of trees on a network of 8 neurons and 2 data points, with two children a node as in [A] (the fast code "
-    "has 16). A leaf holds the score of a neuron on the point, an inner node the larger of its two children. Above, a "
-    "query: it turns back at every node below the shift b. Below, the update after one Gauss-Newton step: it climbs "
-    "only as long as a maximum changes. Drawn from what the data structure really reads and writes."
+    "The forest of trees on a network of 8 neurons and 2 data points, with two children a node as in [A] (the fast "
+    "code has 16). A leaf holds the score of a neuron on the point, an inner node the larger of its two children. "
+    "Above, a query: it turns back at every node below the shift b. Below, the update after one Gauss-Newton step: it "
+    "climbs only as long as a maximum changes. Drawn from what the data structure really reads and writes."
 )
 
 
@@ -45,17 +46,18 @@ class Watched(np.ndarray[Any, np.dtype[np.float64]]):
     def __array_finalize__(self, source: object) -> None:
         self.read = getattr(source, "read", [])
 
-    def _note(self, places: Any) -> None:
-        self.read += np.ravel(places).tolist()
-
-    def take(self, indices: Any, axis: Any = None, **options: Any) -> Any:  # type: ignore[override]
+    def take(self, indices: IntArray, axis: int | None = None) -> FloatArray:  # type: ignore[override]
         """Read some entries."""
-        self._note(np.arange(self.size).reshape(self.shape).take(indices, axis=axis))
-        return np.asarray(self).take(indices, axis=axis, **options)
+        self.read += self._places().take(indices, axis=axis).ravel().tolist()
+        return np.asarray(self).take(indices, axis=axis)
 
-    def __getitem__(self, key: Any) -> Any:
-        self._note(np.arange(self.size).reshape(self.shape)[key])
+    def __getitem__(self, key: tuple[IntArray, ...]) -> FloatArray:  # type: ignore[override]
+        self.read += self._places()[key].ravel().tolist()
         return np.asarray(self)[key]
+
+    def _places(self) -> IntArray:
+        """Give each entry its number, which it keeps in views made by ``reshape``."""
+        return np.arange(self.size).reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -176,16 +178,17 @@ def draw(figure: Figure) -> None:
     moved = " and ".join(str(neuron) for neuron in picture.neurons)
     titles = (
         f"Query at b = {picture.shift:.2f}: {picture.counts['query']} of {nodes} nodes looked at",
-        f"Update of neurons {moved}: {sum(np.count_nonzero(level) for level in changes(picture))} of {nodes} nodes change",
+        f"Update of neurons {moved}: {sum(map(np.sum, changes(picture)))} of {nodes} nodes change",
     )
     for axes, title, look, levels in zip(
         rows, titles, (look_in_query, look_in_update), (picture.before, picture.after), strict=True
     ):
         axes[0].set_title(title)
         for tree in range(N):
-            looks = [[look(picture, level, tree, node) for node in range(WIDTH >> level)] for level in range(len(levels))]
-            draw_tree(axes[tree], [level[tree] for level in levels], looks, f"x{tree + 1}")
-    handles = [plots.patch(name, **look) for name, look in LOOKS.items()]
+            own = [values[tree] for values in levels]
+            looks = [[look(picture, level, tree, node) for node in range(len(own[level]))] for level in range(len(own))]
+            draw_tree(axes[tree], own, looks, f"x{tree + 1}")
+    handles = [Patch(label=name, **look) for name, look in LOOKS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(LOOKS), columnspacing=1.2, handlelength=1.4)
 
 
@@ -218,8 +221,8 @@ def draw_tree(axes: Axes, levels: list[FloatArray], looks: list[list[str]], name
             x = place(level, node)
             parent = (place(level + 1, node // FAN_OUT), level + 1) if level + 1 < len(levels) else top
             pale = look == "not looked at"
-            line = {"color": plots.GRID, "linewidth": 0.8} if pale else {"color": plots.INK, "linewidth": 1.4}
-            axes.plot([x, parent[0]], [level, parent[1]], zorder=0 if pale else 1, marker="", **line)
+            colour, width = (plots.GRID, 0.8) if pale else (plots.INK, 1.4)
+            axes.plot([x, parent[0]], [level, parent[1]], color=colour, linewidth=width, zorder=2 - pale, marker="")
             filled = look in ("found", "changed")
             axes.text(
                 x, level, f"{number:.1f}", ha="center", va="center", fontsize=7.5, zorder=3,
@@ -232,7 +235,7 @@ def draw_tree(axes: Axes, levels: list[FloatArray], looks: list[list[str]], name
 
 def place(level: int, node: int) -> float:
     """Return the horizontal place of a node: the middle of its leaves."""
-    span = FAN_OUT**level
+    span = float(FAN_OUT**level)
     return node * span + (span - 1) / 2
 
 

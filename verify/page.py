@@ -21,11 +21,11 @@ from verify.run import VERDICTS, Decision, Run
 
 TITLE = "Training very wide networks below the cost of touching every parameter: what holds"
 LEAD = (
-    "Two theory papers, [A] (arXiv 2208.04508, two layers) and [B] (arXiv 2112.07628, many layers), say that very wide "
-    "networks can be trained by Gauss-Newton at a cost per iteration far below their number of parameters. Each claim on "
-    "this page is a sentence that can be true or false. It was measured on independent seeds, the measurement got an "
-    "interval, and the interval was compared with a margin fixed beforehand. A claim that holds is true as printed; some "
-    "say what the method cannot do. Where the source is given as ours, the papers do not say it."
+    "Two theory papers, [A] (arXiv 2208.04508, two layers) and [B] (arXiv 2112.07628, many layers), say that very "
+    "wide networks can be trained by Gauss-Newton at a cost per iteration far below their number of parameters. Each "
+    "claim on this page is a sentence that can be true or false. It was measured on independent seeds, the "
+    "measurement got an interval, and the interval was compared with a margin fixed beforehand. A claim that holds is "
+    "true as printed; some say what the method cannot do. Where the source is given as ours, the papers do not say it."
 )
 
 ILLUSTRATIONS = {"search": (forest_figure.draw, forest_figure.CAPTION)}
@@ -118,7 +118,7 @@ def contents(run: Run, rest: Sequence[tuple[str, str]]) -> str:
     str
     """
     items = [
-        f'<li{" class=flagged" if flagged(decision) else ""}><a href="#{escape(decision.name)}">'
+        f'<li class="{"flagged" if flagged(decision) else "fine"}"><a href="#{escape(decision.name)}">'
         f"{escape(decision.title)}</a> {count(decision)}</li>\n"
         for decision in by_need(run)
     ]
@@ -187,7 +187,8 @@ def evidence_row(claim: Claim, finding: Finding, domain: str) -> str:
     reason = finding.reason[:1].upper() + finding.reason[1:]
     where = f'<p class="quiet">Domain: {typeset(domain)}</p>' if domain else ""
     return (
-        f'<tr id="{escape(claim.id)}"><td>{badge(finding.verdict)}</td><th scope="row"><p>{typeset(claim.statement)}</p>'
+        f'<tr id="{escape(claim.id)}"><td>{badge(finding.verdict)}</td>'
+        f'<th scope="row"><p>{typeset(claim.statement)}</p>'
         f'<p class="quiet"><code>{escape(claim.id)}</code> &middot; {escape(claim.source)}</p></th>'
         f'<td class="figure" data-label="measured">{escape(number(finding.estimate))} '
         f'<span class="range">{escape(interval(finding))}</span></td>'

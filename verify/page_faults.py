@@ -26,7 +26,7 @@ COMMAND = "python -m verify --faults"
 CAUGHT = "caught"
 
 
-def to_html(content: Any, known: Sequence[Experiment], environment: Mapping[str, Any]) -> str:
+def to_html(content: object, known: Sequence[Experiment], environment: Mapping[str, Any]) -> str:
     """Render the kill matrix, or say how to make one.
 
     Parameters
@@ -44,14 +44,16 @@ def to_html(content: Any, known: Sequence[Experiment], environment: Mapping[str,
     """
     if content is None:
         return (
-            f"<p>No faults were planted. <code>{COMMAND}</code> plants every known one, checks that the claims meant to "
-            "catch it do, and writes <code>faults.json</code>; the command of this report, given once more with the same "
-            "<code>--out</code>, then shows here what was caught.</p>\n"
+            f"<p>No faults were planted. <code>{COMMAND}</code> plants every known one, checks that the claims meant "
+            "to catch it do, and writes <code>faults.json</code>; the command of this report, given once more with the "
+            "same <code>--out</code>, then shows here what was caught.</p>\n"
         )
     try:
-        return matrices(content, known, environment)
+        if isinstance(content, dict):
+            return matrices(content, known, environment)
     except (KeyError, TypeError, AttributeError):
-        return f"<p>faults.json is not as <code>{COMMAND}</code> writes it; run that command again.</p>\n"
+        pass  # not as it should be, which is said below
+    return f"<p>faults.json is not as <code>{COMMAND}</code> writes it; run that command again.</p>\n"
 
 
 def matrices(content: Mapping[str, Any], known: Sequence[Experiment], environment: Mapping[str, Any]) -> str:
@@ -85,9 +87,9 @@ def matrices(content: Mapping[str, Any], known: Sequence[Experiment], environmen
     if spared:
         text += f"<p>Claims that no fault was seen to flip: {escape(', '.join(spared))}.</p>\n"
     text += (
-        f'<p class="quiet">A row is a fault, a column a claim. {badge("fails")} and {badge("invalid")} are verdicts with '
-        'the fault in; what was foretold stands in a <span class="due">&nbsp;frame&nbsp;</span>; an empty place is '
-        "a verdict that did not change.</p>\n"
+        f'<p class="quiet">A row is a fault, a column a claim. {badge("fails")} and {badge("invalid")} are verdicts '
+        'with the fault in; where one was foretold there is a <span class="due">&nbsp;frame&nbsp;</span>; an empty '
+        "place is a verdict that did not change.</p>\n"
     )
     return text + "".join(matrix(experiment, faults) for experiment in known)
 

@@ -20,7 +20,6 @@ from cycler import cycler
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
 PALETTE: dict[str, tuple[str, str]] = {
@@ -258,8 +257,3 @@ def stand_alone(draw: Callable[[Figure], None], name: str, description: str) -> 
     svg = render(draw, name, description)
     end_of_tag = svg.index(">") + 1
     return f"{svg[:end_of_tag]}\n<style>\n{palette('svg')}</style>{svg[end_of_tag:]}\n"
-
-
-def patch(label: str, **look: Any) -> Patch:
-    """Make a sample for a legend: a small box with edge and face as given."""
-    return Patch(label=label, **look)

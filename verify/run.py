@@ -552,7 +552,7 @@ def decide(planned: Plan, outcomes: dict[str, Measured | str]) -> Decision:
 
 
 def caption(plot: Callable[..., None] | None) -> str:
-    """Say what a plot shows, as the first line of its docstring does: "Draw this and that." becomes "This and that."."""
+    """Say what a plot shows, by the first line of its docstring: "Draw this and that." becomes "This and that."."""
     first = (plot.__doc__ or "").strip().partition("\n")[0].removeprefix("Draw ")
     return first[:1].upper() + first[1:]
 

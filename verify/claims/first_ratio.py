@@ -431,7 +431,7 @@ def typical_ratio(width: int, alpha: float, drawn: Sequence[problems.Problem]) -
 
 
 def plot(figure: Figure, results: Sequence[tuple[Inputs, Result]]) -> None:
-    """Draw the first ratio against alpha and, for every alpha, the width; lines: law, dashed: 1/2, dotted: the limit."""
+    """Draw the first ratio against alpha, and for each against the width; lines: law, dashed: 1/2, dotted: limit."""
     left, right = figure.subplots(1, 2, sharey=True)
     n, d = SIZES["random"]
     rng = seeds.generator(0, "first_ratio", "plot")
