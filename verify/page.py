@@ -31,6 +31,10 @@ LEAD = (
 ILLUSTRATIONS = {"search": (forest_figure.draw, forest_figure.CAPTION)}
 """Name of an experiment to a picture of what it is about, drawn without its cells, and the caption."""
 
+NEED = ("fails", "invalid", "undecided", "holds")
+"""The verdicts, in the order in which a reader needs them."""
+ALL_HOLD = NEED.index("holds")
+
 NOT_TESTED = (
     "Widths, numbers of data points and dimensions beyond those in a claim's domain. An exponent that holds "
     "up to the largest width says nothing certain beyond it; limits are theory and are labelled so.",
@@ -59,6 +63,7 @@ def to_html(run: Run, *, known: Sequence[Experiment] = (), faults: object = None
     str
         One HTML page.
     """
+    # A further part is one line here: its name in links, its heading, its HTML.
     parts = (
         ("verdicts", "Verdicts", verdict_table(run)),
         ("evidence", "Evidence", "".join(evidence(run, decision) for decision in run.decisions)),
@@ -86,14 +91,14 @@ def legend() -> str:
     return f'<dl class="legend">\n{meanings}</dl>\n'
 
 
-def flagged(decision: Decision) -> bool:
-    """Tell whether an experiment has a claim that does not hold."""
-    return any(finding.verdict != "holds" for finding in decision.findings)
+def need(decision: Decision) -> int:
+    """Say how much an experiment needs to be looked at: 0 most, for a claim that fails; 3 when all claims hold."""
+    return min((NEED.index(finding.verdict) for finding in decision.findings), default=ALL_HOLD)
 
 
 def by_need(run: Run) -> list[Decision]:
     """List the experiments, those first that have a claim that does not hold."""
-    return sorted(run.decisions, key=lambda decision: not flagged(decision))
+    return sorted(run.decisions, key=need)
 
 
 def count(decision: Decision) -> str:
@@ -118,7 +123,7 @@ def contents(run: Run, rest: Sequence[tuple[str, str]]) -> str:
     str
     """
     items = [
-        f'<li class="{"flagged" if flagged(decision) else "fine"}"><a href="#{escape(decision.name)}">'
+        f'<li class="{"fine" if need(decision) == ALL_HOLD else "flagged"}"><a href="#{escape(decision.name)}">'
         f"{escape(decision.title)}</a> {count(decision)}</li>\n"
         for decision in by_need(run)
     ]

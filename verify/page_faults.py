@@ -83,15 +83,20 @@ def matrices(content: Mapping[str, Any], known: Sequence[Experiment], environmen
     flipped = {
         claim["id"] for fault in faults for claim in fault["claims"] if claim["found"] == claim["expected"] != "holds"
     }
-    spared = [claim.id for experiment in known for claim in experiment.claims if claim.id not in flipped]
+    tables = [(experiment, matrix(experiment, faults)) for experiment in known]
+    touched = (claim.id for experiment, table in tables if table for claim in experiment.claims)
+    spared = [claim for claim in touched if claim not in flipped]
     if spared:
         text += f"<p>Claims that no fault was seen to flip: {escape(', '.join(spared))}.</p>\n"
+    untouched = [experiment.title for experiment, table in tables if not table]
+    if untouched:
+        text += f"<p>Experiments that no fault was planted for: {escape('; '.join(untouched))}.</p>\n"
     text += (
         f'<p class="quiet">A row is a fault, a column a claim. {badge("fails")} and {badge("invalid")} are verdicts '
         'with the fault in; where one was foretold there is a <span class="due">&nbsp;frame&nbsp;</span>; an empty '
         "place is a verdict that did not change.</p>\n"
     )
-    return text + "".join(matrix(experiment, faults) for experiment in known)
+    return text + "".join(table for _, table in tables)
 
 
 def matrix(experiment: Experiment, faults: Sequence[Mapping[str, Any]]) -> str:

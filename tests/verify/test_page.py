@@ -350,6 +350,7 @@ def test_kill_matrix_shows_who_caught_what_and_what_got_through_first() -> None:
     assert [re.findall(r'<td class="([^"]*)"', row) for row in rows] == [["due fails", "invalid"], ["due holds"]]
     assert "holds instead of fails" in rows[1]
     assert "Claims that no fault was seen to flip: toy.bound." in text
+    assert "no fault was planted for" not in text
     assert "another version" not in text
 
 
@@ -357,6 +358,13 @@ def test_kill_matrix_praises_only_what_is_caught_entirely_and_by_this_code() -> 
     caught = {**FAULTS, "faults": FAULTS["faults"][:1]}
     assert "all are caught by the verdicts foretold" in kill_matrix(caught)
     assert "planted in another version of the code (abc)" in kill_matrix(caught, code="def")
+
+
+def test_kill_matrix_names_the_experiments_that_were_spared() -> None:
+    other = replace(experiment(), title="Another", claims=(Claim("other.claim", "s", "ours"),))
+    text = page_faults.to_html(FAULTS, [experiment(), other], {"code": "abc"})
+    assert "Experiments that no fault was planted for: Another." in text
+    assert "other.claim" not in text
 
 
 @pytest.mark.parametrize("content", [[], {}, {"faults": [{}], "environment": {}}, {"faults": 3}, "x"], ids=str)
