@@ -108,6 +108,10 @@ At alpha = 0.5 (`toy.exact`) all is well, `b = sqrt(2 alpha ln m)` or not.
 | `toy.most` | the largest error | at most 6.0e-07 |
 | `clock.ratio` | how much faster | 20 [19, 21] |
 """
+TEXT = """
+By the clock it is 20 [18,
+22] times (`clock.ratio`, see `verify/readme.py`); by count 0.751 [0.745, 0.756] with `W` alone (`toy.exact`).
+"""
 
 
 def result(identity: str, estimate: float, interval: list[float | None] | None, **change: str) -> dict[str, Any]:
@@ -128,7 +132,7 @@ def results(*changed: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_figures_that_agree() -> None:
-    assert readme.check(TOY, results(), {"clock"}) == []
+    assert readme.check(TOY + TEXT, results(), {"clock"}) == []
 
 
 @pytest.mark.parametrize(
@@ -156,6 +160,15 @@ def test_figures_that_disagree(changed: dict[str, Any], complaint: str) -> None:
     assert complaint in problem
 
 
+def test_an_interval_in_the_text_belongs_to_the_claim_named_next() -> None:
+    slow, other = result("clock.ratio", 10.0, [5.0, 15.0]), result("toy.exact", 0.75079, [0.7, 0.8])
+    by_clock, by_count = readme.check(TEXT, results(slow, other), {"clock"})
+    assert by_clock == "clock.ratio: README has '20 [18, 22]', the results '10 [5, 15]'"
+    assert by_count == "toy.exact: README has '0.751 [0.745, 0.756]', the results '0.75 [0.70, 0.80]'"
+    (problem,) = readme.check(TEXT.replace("with `W`", "and 3 with `W`"), results(), {"clock"})
+    assert problem.startswith("3 in 'By the clock")
+
+
 def test_a_number_that_no_claim_vouches_for_is_found() -> None:
     known = {claim["id"] for claim in results()["claims"]}
     (problem,) = readme.unbound(f"{TOY}\nIt is 3.7 times faster.\n", known)
@@ -167,13 +180,18 @@ def test_a_number_that_no_claim_vouches_for_is_found() -> None:
 def test_writing_renews_the_measured_cells_and_nothing_else() -> None:
     exact, most = result("toy.exact", -0.7, [-0.71, -0.69]), result("toy.most", 0.5, [0, 0.5])
     changed = exact, most, result("clock.ratio", 9, [8, 10])
-    new = readme.write(TOY, results(*changed))
+    new = readme.write(TOY + TEXT, results(*changed))
     assert "| `toy.exact` | errors at `m = 2^10` | -0.700 [-0.710, -0.690] |" in new
     assert "| at most 5.0e-01 |" in new
+    assert "By the clock it is 9.0 [8.0, 10.0] times (`clock.ratio`" in new
+    assert "by count -0.700 [-0.710, -0.690] with `W` alone" in new
+    assert "b = sqrt(2 alpha ln m)" in new
+    fenced = "```\n0.1 [0.0, 0.2]\n```\n`toy.exact`\n"
+    assert readme.write(fenced, results()) == fenced
     assert "| 9.0 [8.0, 10.0] |" in new
     assert "| 60 of 60 and 59 of 60 |" in new
     assert readme.check(new, results(*changed), {"clock"}) == []
-    assert readme.write(new, results()) == readme.write(TOY, results())
+    assert readme.write(new, results()) == readme.write(TOY + TEXT, results())
 
 
 @pytest.mark.parametrize(

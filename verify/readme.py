@@ -3,9 +3,10 @@
 ``python -m verify.readme`` compares them with ``verify-results/results.json``; ``--write`` renews the tables first.
 So that nothing in the README is typed from memory, every number outside code blocks must be one of these:
 
-1. the last cell of a table row whose first cell is a claim: what was measured. It is generated from the claim's
-   result, in the form that the cell has already (see `FORMS`), and must equal it character by character. Times differ
-   from run to run; there the README's interval must overlap the new one;
+1. what was measured: the last cell of a table row whose first cell is a claim, and in the text an estimate with its
+   interval, ``0.66 [0.65, 0.67]``, which belongs to the claim that is named next after it. It is generated from the
+   claim's result, in the form that it has already (see `FORMS`), and must equal it character by character. Times
+   differ from run to run; there the README's interval must overlap the new one;
 2. anywhere in a row, list item or paragraph that names claims: a number from the statement, margin, domain or reason of
    one of them;
 3. a definition (`FORMULAS`, `CONSTANTS`).
@@ -57,9 +58,11 @@ MINUTES = 4
 """How long all claims take on two cores, as the README says in words, give or take one."""
 
 NUMBER = re.compile(r"(?<![\w.^])\d+(?:\.\d+)?(?:e-?\d+)?(?:\^\d+)?")
-CLAIM = re.compile(r"`([a-z_]+\.[a-z_]+)`")
+CLAIM = re.compile(r"`([a-z_]+\.(?!py`|md`|json`|html`|svg`)[a-z_]+)`")
 ROW = re.compile(r"\| `([a-z_]+\.[a-z_]+)` \| (.*) \| (.*) \|")
-FILES = (".py", ".md", ".json", ".html", ".svg")
+MEASURED = re.compile(rf"(?<!\S)(-?\d\S*\s\[\S+,\s\S+\])(?=(?:(?!\n\n).)*?{CLAIM.pattern})", re.DOTALL)
+APART = re.compile(r"(^```.*?^```$|^\|[^\n]*$)", re.DOTALL | re.MULTILINE)
+"""Code blocks and table rows."""
 
 
 # ---- what the README says ------------------------------------------------------------------------
@@ -89,7 +92,8 @@ def blocks(text: str) -> list[str]:
 
 def claims_in(block: str) -> list[str]:
     """List the claims that a block names."""
-    return [name for name in CLAIM.findall(block) if not name.endswith(FILES)]
+    found: list[str] = CLAIM.findall(block)
+    return found
 
 
 def numbers(block: str) -> list[str]:
@@ -191,6 +195,7 @@ def regenerated(cell: str, found: Mapping[str, Any]) -> str:
     str
         A question mark where the result has nothing of this form.
     """
+    cell = " ".join(cell.split())
     form = next((form for pattern, form in FORMS if re.fullmatch(pattern, cell)), None)
     try:
         return "?" if form is None else form(found, cell)
@@ -233,14 +238,15 @@ def check(text: str, results: Mapping[str, Any], timed: Collection[str]) -> list
         named = [found[name] for name in claims_in(block) if name in found]
         problems += [f"{claim['id']} is {claim['verdict']}" for claim in named if claim["verdict"] != "holds"]
         row = ROW.fullmatch(block)
-        if row and row[1] in found:
-            problems += compare(row[3], found[row[1]], by_clock=row[1].partition(".")[0] in timed)
+        for cell, name in [(row[3], row[1])] if row else MEASURED.findall(block):
+            if name in found:
+                problems += compare(cell, found[name], by_clock=name.partition(".")[0] in timed)
         if named:
             sources = (claim[key] for claim in named for key in ("statement", "margin", "domain", "reason"))
             vouched = {value(number) for source in sources for number in numbers(source)}
             problems += [
                 f"{number} in {block[:60]!r} is nowhere in {', '.join(claim['id'] for claim in named)}"
-                for number in numbers(row[2] if row else block)
+                for number in numbers(row[2] if row else MEASURED.sub(" ", block))
                 if value(number) not in vouched
             ]
     return problems
@@ -248,14 +254,14 @@ def check(text: str, results: Mapping[str, Any], timed: Collection[str]) -> list
 
 def compare(cell: str, claim: Mapping[str, Any], *, by_clock: bool) -> list[str]:
     """Compare a measured cell with its claim's result; returns one sentence or none."""
-    new = regenerated(cell, claim)
+    cell, new = " ".join(cell.split()), regenerated(cell, claim)
     if overlap(cell, new) if by_clock else cell == new:
         return []
     return [f"{claim['id']}: README has {cell!r}, the results {new!r}"]
 
 
 def write(text: str, results: Mapping[str, Any]) -> str:
-    """Bring the measured cells up to date.
+    """Bring up to date what was measured.
 
     Parameters
     ----------
@@ -271,12 +277,18 @@ def write(text: str, results: Mapping[str, Any]) -> str:
     """
     found = {claim["id"]: claim for claim in results["claims"]}
 
-    def renew(row: re.Match[str]) -> str:
-        if row[1] not in found:
-            return row[0]
-        return f"| `{row[1]}` | {row[2]} | {regenerated(row[3], found[row[1]])} |"
+    def renew_row(row: re.Match[str]) -> str:
+        return f"| `{row[1]}` | {row[2]} | {renewed(row[3], row[1])} |"
 
-    return re.sub(f"^{ROW.pattern}$", renew, text, flags=re.MULTILINE)
+    def renewed(cell: str, name: str) -> str:
+        return regenerated(cell, found[name]) if name in found else cell
+
+    def renew(part: str) -> str:
+        if part.startswith("|"):
+            return ROW.sub(renew_row, part)
+        return part if part.startswith("```") else MEASURED.sub(lambda match: renewed(*match.groups()), part)
+
+    return "".join(renew(part) for part in APART.split(text))
 
 
 # ---- the command ---------------------------------------------------------------------------------
@@ -318,7 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m verify.readme", description="Compare README.md with the results.")
     default = Path("verify-results/results.json")
     parser.add_argument("results", nargs="?", type=Path, default=default, help=f"default {default}")
-    parser.add_argument("--write", action="store_true", help="first bring the measured cells up to date")
+    parser.add_argument("--write", action="store_true", help="first bring what was measured up to date")
     options = parser.parse_args(arguments)
     try:
         results = load(options.results)
