@@ -169,6 +169,14 @@ def test_an_interval_in_the_text_belongs_to_the_claim_named_next() -> None:
     assert problem.startswith("3 in 'By the clock")
 
 
+def test_a_logarithm_is_shown_as_a_quotient() -> None:
+    found = result("toy.log", -0.42190, [-0.43732, -0.40648], margin="<= log 0.75")
+    assert readme.regenerated("1 [1, 1]", found) == "0.656 [0.646, 0.666]"
+    assert readme.regenerated("1 [1, 1]", {**found, "margin": "<= 0 (slope of its log)"}) == "-0.422 [-0.437, -0.406]"
+    assert readme.regenerated("1 [1, 1]", {**found, "interval": [None, -0.4]}) == "?"
+    assert readme.regenerated("1 [1, 1]", {**found, "estimate": None}) == "?"
+
+
 def test_a_number_that_no_claim_vouches_for_is_found() -> None:
     known = {claim["id"] for claim in results()["claims"]}
     (problem,) = readme.unbound(f"{TOY}\nIt is 3.7 times faster.\n", known)

@@ -180,8 +180,14 @@ FORMS: tuple[tuple[str, Callable[[Mapping[str, Any], str], str]], ...] = (
 """Forms of a measured cell, by a pattern for the whole cell, and how each is made from a result."""
 
 
+def quotient(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn a mean logarithm, which the margin says it is, into the quotient that people read."""
+    ends = [None if end is None else math.exp(end) for end in found["interval"] or ()]
+    return {**found, "estimate": math.exp(found["estimate"]), "interval": ends or None}
+
+
 def regenerated(cell: str, found: Mapping[str, Any]) -> str:
-    """Write a measured cell anew in the form that it has.
+    """Write a measured cell anew in the form that it has; where the margin is a logarithm, as a quotient.
 
     Parameters
     ----------
@@ -198,6 +204,8 @@ def regenerated(cell: str, found: Mapping[str, Any]) -> str:
     cell = " ".join(cell.split())
     form = next((form for pattern, form in FORMS if re.fullmatch(pattern, cell)), None)
     try:
+        if re.fullmatch(r"[<>]=? log \S+", found["margin"]):
+            found = quotient(found)
         return "?" if form is None else form(found, cell)
     except (TypeError, ValueError):  # no estimate, no interval, or one with an open end
         return "?"
