@@ -249,7 +249,10 @@ def framed(svg: str, caption: str) -> str:
 def not_tested(run: Run, known: Sequence[Experiment]) -> str:
     """List what the verdicts do not speak about."""
     tested = {claim.id for _, claim, _ in pairs(run)}
-    left_out = [claim.id for experiment in known for claim in experiment.claims if claim.id not in tested]
+    left_out = []
+    for experiment in known:
+        missing = [claim.id for claim in experiment.claims if claim.id not in tested]
+        left_out += [f"all of {experiment.name}"] if len(missing) == len(experiment.claims) else missing
     items = list(NOT_TESTED)
     if left_out:
         items.insert(0, f"Claims left out of this run: {', '.join(left_out)}.")

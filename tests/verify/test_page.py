@@ -159,7 +159,9 @@ def test_page_says_what_was_not_tested() -> None:
     other = Experiment("other", "Other", (Claim("other.claim", "s", "ours"),), nothing, nothing, nothing)
     shown = page.to_html(RUN, known=[other])
     assert "What was not tested" in shown
-    assert "Claims left out of this run: other.claim." in shown
+    assert "Claims left out of this run: all of other." in shown
+    part = replace(other, claims=(*other.claims, RUN.decisions[0].claims[0]))
+    assert "Claims left out of this run: other.claim." in page.to_html(RUN, known=[part])
     assert "--thorough measures more" in shown
     thorough = replace(RUN, environment={"profile": "thorough"})
     assert "--thorough measures more" not in page.to_html(thorough)
