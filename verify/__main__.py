@@ -17,6 +17,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
 import datetime
+import json
+import shlex
 import shutil
 import signal
 import sys
@@ -31,10 +33,10 @@ from typing import NoReturn
 from reference import network_file
 from reference.notation import InputError, NothingFiresError, SingularGramError
 from reference.trace import Network
-from verify import loading, report, seeds
+from verify import loading, page, report, seeds
 from verify.cells import write_atomically
 from verify.experiment import CodeUnderTest, Experiment, Profile
-from verify.run import Decision, Interrupted, Run, run
+from verify.run import Decision, Interrupted, Run, caption, run
 
 DESCRIPTION = """\
 Decide which claims about sublinear Gauss-Newton training hold, by measurement.
@@ -433,6 +435,8 @@ def measure_own_data(options: argparse.Namespace) -> Decision:
         cells=1,
         draw=lambda figure: own_data.plot(figure, result),
         text=text,
+        caption=caption(own_data.plot),
+        command=own_command(options),
     )
 
 
@@ -482,6 +486,8 @@ def measure_fine_tuning(options: argparse.Namespace) -> tuple[Decision, Network 
         cells=1,
         draw=lambda figure: own_fine_tuning.plot(figure, result),
         text=text,
+        caption=caption(own_fine_tuning.plot),
+        command=own_command(options),
     )
     return decision, network
 
@@ -517,7 +523,29 @@ def write(found: Run, out: Path, experiments: Sequence[Experiment]) -> None:
     """Write ``results.json`` and the report, each as a whole or not at all."""
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     write_atomically(out / "results.json", report.to_json(found, date=date))
-    write_atomically(out / "report.html", report.to_html(found, known=experiments))
+    write_atomically(out / "report.html", page.to_html(found, known=experiments, faults=planted_faults(out)))
+
+
+def planted_faults(out: Path) -> object:
+    """Read what ``--faults`` wrote into the folder; None when it wrote nothing, or nothing that can be read."""
+    try:
+        return json.loads((out / "faults.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        complain(f"{out / 'faults.json'} cannot be read ({error}); the report goes without its kill matrix")
+        return None
+
+
+def own_command(options: argparse.Namespace) -> str:
+    """Write the command that finds the same about the user's file again."""
+    words = ["python", "-m", "verify", "--data", options.data, "--seed", str(options.seed)]
+    for name in (*DATA_OPTIONS, *FINE_TUNE_OPTIONS):
+        value = getattr(options, name)
+        if name != "save_network" and value is not None and value is not False:
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [shown])]
+    return shlex.join(words)
 
 
 def show(found: Run, out: Path, columns: int) -> None:
