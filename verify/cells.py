@@ -17,7 +17,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from verify.experiment import Inputs, Result
 
 TEMPORARY = re.compile(r"\..+\.(\d+)\.part")
 """Name of a file that is being written; the number is the process that writes it."""
+ASIDE = ".corrupt"
+"""Suffix of a stored cell that did not check out."""
 
 
 def canonical(value: object) -> str:
@@ -277,3 +279,13 @@ class CellStore:
         if not genuine or identity != cell.identity:
             raise CorruptCellError(f"{path} was altered after it was written")
         return measured
+
+    def set_aside(self, cell: Cell) -> None:
+        """Keep a corrupt file beside its place, as evidence, and make room for a new one."""
+        # Where even this is refused, the new measurement is still good, and so is the sentence on the old one.
+        with suppress(OSError):
+            os.replace(self.path(cell), self.path(cell).with_suffix(ASIDE))
+
+    def was_set_aside(self, cell: Cell) -> bool:
+        """Tell whether the cell's file was corrupt once."""
+        return self.path(cell).with_suffix(ASIDE).exists()

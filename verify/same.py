@@ -4,9 +4,9 @@ A run that was killed and started again, or measured elsewhere, ends with the ``
 except for what depends on a clock:
 
 - of each claim ``seconds``;
-- of a claim with ``"timed": true`` also ``verdict``, ``estimate``, ``interval``, ``margin``, ``domain`` and
-  ``reason``: its evidence is read from a clock. (Some findings of such an experiment are counts all the same, and
-  equal; they are left out with it.)
+- of a claim of a timed experiment, and of one about the user's own data, also ``verdict``, ``estimate``, ``interval``,
+  ``margin``, ``domain`` and ``reason``: its evidence is read from a clock. (Some findings of such an experiment are
+  counts all the same, and equal; they are left out with it.)
 - of the environment ``date``; and ``executor``, which says where cells were measured.
 """
 
@@ -14,21 +14,24 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-TIMED = ("verdict", "estimate", "interval", "margin", "domain", "reason")
+BY_CLOCK = ("verdict", "estimate", "interval", "margin", "domain", "reason")
 NOT_FOUND_OUT = ("date", "executor")
+OWN_DATA = "data"
 
 
-def without_times(results: dict[str, Any]) -> dict[str, Any]:
+def without_times(results: dict[str, Any], timed: Collection[str]) -> dict[str, Any]:
     """Leave out everything that may differ between two runs of the same command.
 
     Parameters
     ----------
     results : dict
         Content of a ``results.json``.
+    timed : collection of str
+        Names of the experiments that look at a clock.
 
     Returns
     -------
@@ -36,25 +39,27 @@ def without_times(results: dict[str, Any]) -> dict[str, Any]:
 
     Examples
     --------
-    >>> claim = {"id": "time.x", "verdict": "holds", "seconds": 1.5, "timed": True}
-    >>> without_times({"claims": [claim], "environment": {"seed": 0, "date": "today"}})
-    {'claims': [{'id': 'time.x', 'timed': True}], 'environment': {'seed': 0}}
+    >>> claim = {"id": "time.x", "verdict": "holds", "seconds": 1.5}
+    >>> without_times({"claims": [claim], "environment": {"seed": 0, "date": "today"}}, timed={"time"})
+    {'claims': [{'id': 'time.x'}], 'environment': {'seed': 0}}
     """
-    claims = [
-        {key: value for key, value in claim.items() if key != "seconds" and not (claim["timed"] and key in TIMED)}
-        for claim in results["claims"]
-    ]
+    claims = []
+    for claim in results["claims"]:
+        left_out = {"seconds", *(BY_CLOCK if claim["id"].partition(".")[0] in timed else ())}
+        claims.append({key: value for key, value in claim.items() if key not in left_out})
     environment = {key: value for key, value in results["environment"].items() if key not in NOT_FOUND_OUT}
     return {"claims": claims, "environment": environment}
 
 
-def differences(first: dict[str, Any], second: dict[str, Any]) -> Iterator[str]:
+def differences(first: dict[str, Any], second: dict[str, Any], timed: Collection[str]) -> Iterator[str]:
     """Compare two runs apart from times.
 
     Parameters
     ----------
     first, second : dict
         Contents of two ``results.json``.
+    timed : collection of str
+        Names of the experiments that look at a clock.
 
     Yields
     ------
@@ -62,7 +67,7 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> Iterator[str]:
         One line for each value that differs.
     """
     runs = []
-    for results in map(without_times, (first, second)):
+    for results in (without_times(each, timed) for each in (first, second)):
         flat = {("environment", key): value for key, value in results["environment"].items()}
         flat |= {(claim["id"], key): value for claim in results["claims"] for key, value in claim.items()}
         runs.append(flat)
@@ -74,13 +79,15 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> Iterator[str]:
         yield "order of the claims"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, timed: Collection[str] | None = None) -> int:
     """Compare the runs in two output folders.
 
     Parameters
     ----------
     arguments : sequence of str, optional
         In place of those of the process.
+    timed : collection of str, optional
+        Names of the experiments that look at a clock, in place of the project's own.
 
     Returns
     -------
@@ -91,9 +98,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if len(folders) != 2:
         print("usage: python -m verify.same DIR DIR", file=sys.stderr)
         return 2
+    if timed is None:
+        from verify.claims import EXPERIMENTS
+
+        timed = {OWN_DATA, *(experiment.name for experiment in EXPERIMENTS if experiment.timed)}
     try:
         first, second = (json.loads((Path(each) / "results.json").read_text(encoding="utf-8")) for each in folders)
-        found = list(differences(first, second))
+        found = list(differences(first, second, timed))
     except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"verify: cannot compare ({type(error).__name__}: {error}); name two output folders", file=sys.stderr)
         return 2

@@ -21,10 +21,12 @@ import psutil
 import pytest
 
 from verify import same
+from verify.claims import EXPERIMENTS
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = int(os.environ.get("KILLS", "2"))
 SEED = int(os.environ.get("KILL_SEED", "0"))
+TIMED = {experiment.name for experiment in EXPERIMENTS if experiment.timed}
 CLAIMS = os.environ.get("KILL_CLAIMS", "search")
 
 
@@ -73,8 +75,7 @@ def fingerprints(out: Path) -> dict[Path, tuple[int, int, bytes]]:
 
 def results(out: Path) -> dict[str, object]:
     """What was measured, by place, without the time it took; of cells whose result is no time."""
-    timed = {claim["id"].split(".")[0] for claim in claims(out) if claim["timed"]}
-    files = [path for path in cell_files(out) if path.parent.name not in timed]
+    files = [path for path in cell_files(out) if path.parent.name not in TIMED]
     return {str(path.relative_to(out)): json.loads(path.read_text())["result"] for path in files}
 
 

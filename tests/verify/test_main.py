@@ -136,13 +136,6 @@ def test_many_corrupt_cells_are_counted(tmp_path: Path, capsys: pytest.CaptureFi
     assert "6 cells measured (6 because their files were corrupt), 0 reused" in messages
 
 
-def test_timed_claims_are_marked(tmp_path: Path) -> None:
-    clock = replace(experiment("clock", "holds"), timed=True)
-    main(tmp_path / "out", experiments=(GOOD, clock))
-    claims = json.loads((tmp_path / "out" / "results.json").read_text())["claims"]
-    assert {claim["id"]: claim["timed"] for claim in claims} == {"good.a": False, "good.b": False, "clock.a": True}
-
-
 def test_a_folder_in_use_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], table: Path) -> None:
     out = tmp_path / "out"
     main(out)
