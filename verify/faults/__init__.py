@@ -9,6 +9,7 @@ from verify.faults import (
     embedding,
     equality,
     ntk,
+    output_layer,
     regression,
     search,
     sparsity,
@@ -24,6 +25,7 @@ FAULTS: tuple[Fault, ...] = (
     *embedding.FAULTS,
     *regression.FAULTS,
     *search.FAULTS,
+    *output_layer.FAULTS,
 )
 """All planted faults, in the order of the experiments."""
 
