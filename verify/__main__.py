@@ -17,6 +17,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
 import datetime
+import json
+import shlex
 import shutil
 import signal
 import sys
@@ -31,10 +33,10 @@ from typing import TYPE_CHECKING, NoReturn
 from reference import network_file
 from reference.notation import InputError, NothingFiresError, SingularGramError
 from reference.trace import Network
-from verify import loading, report, seeds
+from verify import loading, page, report, seeds
 from verify.cells import write_atomically
 from verify.experiment import CodeUnderTest, Experiment, Profile
-from verify.run import Decision, Interrupted, Run, run
+from verify.run import Decision, Interrupted, Run, caption, run
 
 if TYPE_CHECKING:
     from verify.faults.fault import Fault
@@ -67,17 +69,20 @@ examples:
   python -m verify --faults                     put the harness on trial with planted faults
   python -m verify --faults --claims sparsity   those that the claims of one experiment must catch
   python -m verify --faults --list              what the faults are
+  python -m verify --against HEAD~1             is this checkout slower than the commit before? about 90 seconds
 
 output:
   DIR/results.json   every claim with verdict, estimate, interval, margin, domain; and the environment
   DIR/report.html    the same for people, with plots; open it in a browser
-  DIR/faults.json    with --faults, in place of these two: every fault with the verdicts on it
+  DIR/faults.json    with --faults: every fault with the verdicts on it; the next report in DIR shows it
   DIR/cells/         the measurements; a run that was interrupted goes on from there
+  DIR/against.json   with --against: ratios, intervals and verdicts, and the exact counts that differ
 
 exit status:
   0  no claim fails or is invalid       2    bad input: one line says what to change, nothing is written
   1  some claim fails or is invalid     130  interrupted: the same command continues
-  with --faults: 0 when every fault is caught by the verdicts foretold, 1 when one survives or dies by accident
+  With --faults: 0 when every fault is caught by the verdicts foretold, 1 when one survives or dies by accident.
+  With --against: 0 nothing is slower, 1 something is slower (or stops).
 """
 
 ABOUT = """\
@@ -87,6 +92,7 @@ results.json   every claim with its verdict
 report.html    the same with plots; open it in a browser
 faults.json    planted faults and the verdicts on them
 cells/         the measurements, one file each; a later run of the same code reuses them
+against.json   what --against found
 """
 """Text of the file that marks a folder as ours, so that no other folder is ever written into."""
 
@@ -95,6 +101,9 @@ OWN_DATA = "data"
 """Experiment name of the claims about a user's own data."""
 DATA_OPTIONS = ("target", "centre", "scale", "rows", "width", "alpha", "drop_duplicates", "fine_tune")
 FINE_TUNE_OPTIONS = ("depth", "layers", "normalized", "network", "save_network")
+AGAINST_OPTIONS = ("loops", "rounds")
+NOT_AGAINST = ("claims", "data", "thorough", "jobs", "faults")
+"""What has no meaning beside ``--against``."""
 NETWORK_BRINGS = ("width", "depth", "alpha", "normalized")
 """What a saved network has already."""
 
@@ -154,6 +163,14 @@ def parser() -> Parser:
     tune.add_argument("--normalized", action="store_true", help="scale every hidden signal to length 1")
     tune.add_argument("--network", type=Path, metavar="FILE", help="start from a saved network, not a random one")
     tune.add_argument("--save-network", type=Path, metavar="FILE", help="write the fine-tuned network (.npz)")
+    beside = made.add_argument_group(
+        "another revision",
+        "Are the loops of this checkout slower than those of another revision of it? Both run in one process,\n"
+        "interleaved, beside an identical pair; changes that are not committed count as ours.",
+    )
+    beside.add_argument("--against", metavar="REV", help="any git revision: a commit, branch or tag")
+    beside.add_argument("--loops", metavar="ID,...", help="only these loops (a wrong name lists them)")
+    beside.add_argument("--rounds", type=int, metavar="N", help="how often each runs (default 60)")
     return made
 
 
@@ -220,6 +237,8 @@ def answer(
 ) -> int:
     """Do what the options say; returns the exit status."""
     check_options(options)
+    if options.against is not None:
+        return compare_revisions(options)
     if experiments is None:
         # They import every experiment, which --help need not wait for.
         from verify.claims import EXPERIMENTS
@@ -260,6 +279,18 @@ def answer(
     return 0 if report.succeeded(found) else 1
 
 
+def compare_revisions(options: argparse.Namespace) -> int:
+    """Run the loops of this checkout and of another revision; returns the exit status."""
+    from verify import against
+
+    check_out(options.out)
+    end_on_termination()
+    found, text = against.run(options)
+    mark(options.out)
+    print(text)
+    return found.status
+
+
 def check_options(options: argparse.Namespace) -> None:
     """Refuse options that make no sense, before anything is read or written.
 
@@ -290,6 +321,12 @@ def check_options(options: argparse.Namespace) -> None:
     given = given_among(options, FINE_TUNE_OPTIONS)
     if given and not options.fine_tune:
         raise InputError(f"--{given[0]} is for fine-tuning; add --fine-tune and the --data to do it with")
+    given = given_among(options, AGAINST_OPTIONS)
+    if given and options.against is None:
+        raise InputError(f"--{given[0]} is for comparing with a revision; name it with --against")
+    given = given_among(options, NOT_AGAINST)
+    if given and options.against is not None:
+        raise InputError(f"--{given[0]} does not go with --against; leave one of the two out")
     given = given_among(options, NETWORK_BRINGS)
     if given and options.network is not None:
         raise InputError(f"--{given[0]} comes with the network of --network; leave one of the two out")
@@ -489,6 +526,8 @@ def measure_own_data(options: argparse.Namespace) -> Decision:
         cells=1,
         draw=lambda figure: own_data.plot(figure, result),
         text=text,
+        caption=caption(own_data.plot),
+        command=own_command(options),
     )
 
 
@@ -538,6 +577,8 @@ def measure_fine_tuning(options: argparse.Namespace) -> tuple[Decision, Network 
         cells=1,
         draw=lambda figure: own_fine_tuning.plot(figure, result),
         text=text,
+        caption=caption(own_fine_tuning.plot),
+        command=own_command(options),
     )
     return decision, network
 
@@ -572,7 +613,29 @@ def end_on_termination() -> None:
 def write(found: Run, out: Path, experiments: Sequence[Experiment]) -> None:
     """Write ``results.json`` and the report, each as a whole or not at all."""
     write_atomically(out / "results.json", report.to_json(found, date=now()))
-    write_atomically(out / "report.html", report.to_html(found, known=experiments))
+    write_atomically(out / "report.html", page.to_html(found, known=experiments, faults=planted_faults(out)))
+
+
+def planted_faults(out: Path) -> object:
+    """Read what ``--faults`` wrote into the folder; None when it wrote nothing, or nothing that can be read."""
+    try:
+        return json.loads((out / "faults.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        complain(f"{out / 'faults.json'} cannot be read ({error}); the report goes without its kill matrix")
+        return None
+
+
+def own_command(options: argparse.Namespace) -> str:
+    """Write the command that finds the same about the user's file again."""
+    words = ["python", "-m", "verify", "--data", options.data, "--seed", str(options.seed)]
+    for name in (*DATA_OPTIONS, *FINE_TUNE_OPTIONS):
+        value = getattr(options, name)
+        if name != "save_network" and value is not None and value is not False:
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [shown])]
+    return shlex.join(words)
 
 
 def now() -> str:

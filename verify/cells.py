@@ -10,11 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from verify.experiment import Inputs, Result
+
+ASIDE = ".corrupt"
+"""Suffix of a stored cell that did not check out."""
 
 
 def canonical(value: object) -> str:
@@ -193,3 +197,13 @@ class CellStore:
         if not genuine:
             raise CorruptCellError(f"{path} was altered after it was written")
         return measured
+
+    def set_aside(self, cell: Cell) -> None:
+        """Keep a corrupt file beside its place, as evidence, and make room for a new one."""
+        # Where even this is refused, the new measurement is still good, and so is the sentence on the old one.
+        with suppress(OSError):
+            os.replace(self.path(cell), self.path(cell).with_suffix(ASIDE))
+
+    def was_set_aside(self, cell: Cell) -> bool:
+        """Tell whether the cell's file was corrupt once."""
+        return self.path(cell).with_suffix(ASIDE).exists()

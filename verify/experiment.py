@@ -117,7 +117,8 @@ class Experiment:
     cells, measure, decide : callable
         The three stages.
     plot : callable, optional
-        ``plot(figure, results)`` draws the evidence on a matplotlib Figure.
+        ``plot(figure, results)`` draws the evidence on a matplotlib Figure. The first line of its docstring, less
+        the word "Draw", is the caption in the report.
     timed : bool
         Whether cells read the clock; such cells run alone.
     """

@@ -79,6 +79,10 @@ class Decision:
         Draws the evidence on a matplotlib Figure.
     text : str
         Evidence that is best read as text.
+    caption : str
+        Says what `draw` shows.
+    command : str
+        The command that finds the same again, where it is not ``--claims`` with the experiment's name.
     broken : bool
         Whether a cell or the experiment raised, so that the verdicts are not its own.
     """
@@ -91,6 +95,8 @@ class Decision:
     cells: int
     draw: Callable[[Figure], None] | None = None
     text: str = ""
+    caption: str = ""
+    command: str = ""
     broken: bool = False
 
 
@@ -108,6 +114,8 @@ class Run:
         Cells measured in this run; cells read back from an earlier one.
     corrupt : tuple of str
         One sentence for each stored cell that did not check out (and was measured again).
+    damaged : int
+        How many cells were measured again for that reason, in this run or an earlier one.
     """
 
     decisions: tuple[Decision, ...]
@@ -115,6 +123,7 @@ class Run:
     measured: int = 0
     reused: int = 0
     corrupt: tuple[str, ...] = ()
+    damaged: int = 0
 
 
 class Interrupted(KeyboardInterrupt):
@@ -182,7 +191,8 @@ def run(
     sweep = measure_plans(plans, out=out, jobs=jobs, executor=executor, stream=stream)
     described |= {"seed": seed, "profile": "thorough" if profile.thorough else "default"}
     decisions = tuple(decide(each, sweep.outcomes) for each in plans)
-    return Run(decisions, described, sweep.total - sweep.reused, sweep.reused, tuple(sweep.corrupt))
+    measured = sweep.total - sweep.reused
+    return Run(decisions, described, measured, sweep.reused, tuple(sweep.corrupt), sweep.damaged)
 
 
 def measure_plans(
@@ -395,6 +405,7 @@ class Sweep:
         """By name of the cell: what was measured, or why nothing was."""
         self.pending = [cell for cell in cells if not self.look_up(cell)]
         self.reused = len(self.outcomes)
+        self.damaged = 0 if store is None else sum(store.was_set_aside(cell) for cell in cells)
         self.progress = Progress(stream, len(self.pending))
 
     def look_up(self, cell: Cell) -> bool:
@@ -405,6 +416,7 @@ class Sweep:
             measured = self.store.load(cell)
         except CorruptCellError as error:
             self.corrupt.append(str(error))
+            self.store.set_aside(cell)
             return False
         if measured is not None:
             self.outcomes[cell.name] = measured
@@ -590,6 +602,7 @@ def decide(planned: Plan, outcomes: dict[str, Measured | str]) -> Decision:
         seconds=seconds,
         cells=len(found),
         draw=None if draw is None else partial(plot_results, draw, results),
+        caption=caption(draw),
         broken=broken,
     )
 
@@ -614,6 +627,12 @@ def all_copies(found: Sequence[tuple[Cell, Measured]]) -> bool:
             trials.setdefault(canonical({**cell.inputs, "seed": None}), []).append(outcome.result_text)
     repeated = [results for results in trials.values() if len(results) > 1]
     return bool(repeated) and all(len(set(results)) == 1 for results in repeated)
+
+
+def caption(plot: Callable[..., None] | None) -> str:
+    """Say what a plot shows, by the first line of its docstring: "Draw this and that." becomes "This and that."."""
+    first = (plot.__doc__ or "").strip().partition("\n")[0].removeprefix("Draw ")
+    return first[:1].upper() + first[1:]
 
 
 def plot_results(plot: Callable[..., None], results: Sequence[tuple[Inputs, Result]], figure: Figure) -> None:
