@@ -33,6 +33,7 @@ import fast.threshold_search
 import reference.gauss_newton
 import reference.multi_layer
 import reference.multi_layer_gauss_newton
+import reference.signals
 import reference.two_layer
 
 Verdict = Literal["holds", "fails", "undecided", "invalid"]
@@ -162,6 +163,8 @@ class CodeUnderTest:
         See `fast.sketch` and `fast.regression`.
     rectangular_product, rectangular_multiplications, rectangular_error_bound : callable
         See `fast.rectangular_product`.
+    shift_for, second_moment : callable
+        The constants that theory gives; see `reference.two_layer` and `reference.signals`.
     """
 
     initialize: Callable[..., Any] = reference.two_layer.initialize
@@ -192,3 +195,5 @@ class CodeUnderTest:
     rectangular_product: Callable[..., Any] = fast.rectangular_product.multiply
     rectangular_multiplications: Callable[..., Any] = fast.rectangular_product.multiplications
     rectangular_error_bound: Callable[..., Any] = fast.rectangular_product.error_bound
+    shift_for: Callable[..., Any] = reference.two_layer.shift_for
+    second_moment: Callable[..., Any] = reference.signals.second_moment

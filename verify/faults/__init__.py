@@ -5,19 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from verify.experiment import Experiment
+from verify.faults import (
+    embedding,
+    equality,
+    ntk,
+    regression,
+    search,
+    sparsity,
+    stability,
+)
 from verify.faults.fault import Fault, check
 
-FAULTS: tuple[Fault, ...] = ()
+FAULTS: tuple[Fault, ...] = (
+    *equality.FAULTS,
+    *sparsity.FAULTS,
+    *stability.FAULTS,
+    *ntk.FAULTS,
+    *embedding.FAULTS,
+    *regression.FAULTS,
+    *search.FAULTS,
+)
 """All planted faults, in the order of the experiments."""
 
 NOT_YET = (
-    "equality",
-    "sparsity",
-    "stability",
-    "ntk",
-    "embedding",
-    "regression",
-    "search",
     "convergence",
     "first_ratio",
     "phase_diagram",

@@ -15,6 +15,7 @@ other faults have cells of their own, which carry the fault's id and can never p
 from __future__ import annotations
 
 import json
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
@@ -26,7 +27,6 @@ from verify import environment, run
 from verify.cells import Measured
 from verify.experiment import CodeUnderTest, Experiment, Finding, Profile, Verdict
 from verify.faults.fault import Fault
-from verify.report import paragraph
 
 Outcome = Literal["caught", "survives", "by accident"]
 OUTCOMES: tuple[Outcome, ...] = ("caught", "survives", "by accident")
@@ -281,6 +281,8 @@ def judge(
         for claim, finding in found.items()
         if claim not in fault.caught_by and finding.verdict in FLIPPED and true_code[claim] == "holds"
     }
+    if any(decision.broken for decision in decisions):
+        others = {}  # what raised decided them too
     seconds = sum(decision.seconds for decision in decisions)
     return Row(fault, outcome, reason, catches, others, seconds, sum(decision.cells for decision in decisions))
 
@@ -362,16 +364,24 @@ def to_text(matrix: Matrix, *, width: int = 100) -> str:
     lines = [f"{'true code':<11}  {len(holds)} of {len(matrix.true_code)} claims hold"]
     for finding in matrix.true_code:
         if finding.verdict != "holds":
-            lines += paragraph(f"{finding.claim} is {finding.verdict}: {finding.reason}", width)
+            lines += indented(f"{finding.claim} is {finding.verdict}: {finding.reason}", width)
     for row in matrix.rows:
         lines.append(f"{row.outcome:<11}  {row.fault.id} ({row.fault.kind})")
-        lines += paragraph(row.fault.description, width)
+        lines += indented(row.fault.description, width)
         verdicts = ", ".join(f"{catch.claim} {catch.found}" for catch in row.catches)
-        lines += paragraph(f"Verdicts: {verdicts}", width)
+        lines += indented(f"Verdicts: {verdicts}", width)
         others = ", ".join(f"{claim} {verdict}" for claim, verdict in row.others.items())
-        lines += paragraph(others and f"Also: {others}", width)
-        lines += paragraph(row.reason and f"Why: {row.reason}", width)
+        lines += indented(others and f"Also: {others}", width)
+        lines += indented(row.reason and f"Why: {row.reason}", width)
     return "\n".join([*lines, "", summary(matrix)])
+
+
+def indented(text: str, width: int) -> list[str]:
+    """Wrap a text below a fault's id."""
+    margin = " " * 13
+    return textwrap.wrap(
+        text, max(width, 40), initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False
+    )
 
 
 def list_faults(faults: Sequence[Fault], *, width: int = 100) -> str:
@@ -391,7 +401,7 @@ def list_faults(faults: Sequence[Fault], *, width: int = 100) -> str:
     lines: list[str] = []
     for fault in faults:
         expected = ", ".join(f"{claim} ({verdict})" for claim, verdict in fault.caught_by.items())
-        lines += [f"{fault.id} ({fault.kind})", *paragraph(f"{fault.description} Caught by {expected}.", width)]
+        lines += [f"{fault.id} ({fault.kind})", *indented(f"{fault.description} Caught by {expected}.", width)]
     return "\n".join(lines)
 
 
