@@ -20,6 +20,7 @@ from reference.two_layer import initialize
 from verify import problems, seeds
 from verify.claims import events
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
+from verify.faults.events import HiddenScan, LateLook
 
 Results = list[tuple[Inputs, Result]]
 Counts = dict[str, int]
@@ -221,13 +222,6 @@ class StaleCounts(Lists):
         self.shared[:] = before
 
 
-class LateLook(Lists):
-    """Thinks that a pair may rest for twice as long as it may."""
-
-    def _later(self, slack: FloatArray, rate: FloatArray) -> FloatArray:
-        return super()._later(8 * slack, rate)
-
-
 class HalvedLook(Lists):
     def try_step(self, g: FloatArray) -> Trial:
         before = self.work["look"]
@@ -242,14 +236,6 @@ class HalvedGram(Lists):
         gained = super()._flip(pairs)
         self.work["gram"] = (before + self.work["gram"]) // 2
         return gained
-
-
-class HiddenScan(Lists):
-    """Forms the forbidden product in every step, and throws it away."""
-
-    def try_step(self, g: FloatArray) -> Trial:
-        _ = self.weights @ self.X.T
-        return super().try_step(g)
 
 
 class ReadsWeights(Lists):

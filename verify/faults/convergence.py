@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 import fast.baselines
@@ -13,26 +11,10 @@ from fast.two_layer import ImplicitNetwork
 from reference.notation import FloatArray
 from reference.trace import Trace
 from reference.two_layer import TwoLayerNetwork
-from verify.claims import convergence
-from verify.experiment import CodeUnderTest, Experiment, Inputs, Result
+from verify.experiment import Inputs
 from verify.faults.fault import Fault
 
 BLOCK = 1 << 13
-
-
-def measure_one_seed(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Result:
-    """Measure with random numbers that do not depend on the trial."""
-    return convergence.measure(inputs, np.random.default_rng(0), code)
-
-
-def one_seed(experiment: Experiment) -> Experiment:
-    """Put that measurement in the place of the experiment's."""
-    return replace(experiment, measure=measure_one_seed)
-
-
-def fewest(inputs: Inputs) -> bool:
-    """Take two trials of every family."""
-    return bool(inputs["seed"] < 2)
 
 
 def some(inputs: Inputs) -> bool:
@@ -104,14 +86,6 @@ FAULTS = (
         {"convergence.narrow": "fails"},
         {"initialize": pad},
         only=narrow,
-    ),
-    Fault(
-        "one-seed-for-all-trials",
-        "All trials draw the same random numbers.",
-        "statistics",
-        {f"convergence.{family}": "invalid" for family in convergence.WIDTHS},
-        alter=one_seed,
-        only=fewest,
     ),
 )
 """One fault at least for each claim."""

@@ -96,7 +96,7 @@ FAULTS = (
         only=light,
     ),
     Fault(
-        "unrecorded-dense-scan",
+        "unrecorded-scan-of-events",
         "Every step multiplies all weights with the data, and does not count it.",
         "cost",
         {
@@ -111,7 +111,7 @@ FAULTS = (
         only=light,
     ),
     Fault(
-        "dense-scan",
+        "dense-scan-of-events",
         "Every step multiplies all weights with the data.",
         "cost",
         {

@@ -28,7 +28,7 @@ def few(inputs: Inputs) -> bool:
 
 FAULTS = (
     Fault(
-        "step-0.9",
+        "step-0.9-at-first",
         "Every step is 0.9 of Gauss-Newton's.",
         "value",
         {"first_ratio.law": "fails"},
@@ -36,7 +36,7 @@ FAULTS = (
         only=few,
     ),
     Fault(
-        "ridge",
+        "ridge-of-fixed-size",
         "A ridge on the Gram matrix, far below its entries on narrow networks, does not shrink as the width grows.",
         "value",
         {"first_ratio.law": "fails", "first_ratio.slope": "fails", "first_ratio.falls": "fails"},

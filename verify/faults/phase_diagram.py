@@ -55,7 +55,7 @@ FAULTS = (
         only=few,
     ),
     Fault(
-        "step-0.4",
+        "step-0.4-at-every-width",
         "Every step is 0.4 of Gauss-Newton's.",
         "value",
         {"phase_diagram.theorem": "fails"},

@@ -59,8 +59,13 @@ def another_control(experiment: Experiment) -> Experiment:
 
 
 def ends(inputs: Inputs) -> bool:
-    """Take two seeds, and the smallest and the largest of the widths that exponents are fitted from."""
-    return bool(inputs["seed"] < 2 and inputs["exponent"] in {0.24: (14, 20), 0.6: (28, 40)}[inputs["alpha"]])
+    """Take the smallest and the largest of the widths that exponents are fitted from."""
+    return inputs["exponent"] in {total_time.PAPER: (14, 20), total_time.SPARSE: (28, 40)}[inputs["alpha"]]
+
+
+def two_seeds(inputs: Inputs) -> bool:
+    """Take two seeds of these."""
+    return ends(inputs) and bool(inputs["seed"] < 2)
 
 
 FAULTS = (
@@ -70,7 +75,7 @@ FAULTS = (
         "value",
         {"total_time.converged": "fails"},
         {"train": stop_early},
-        only=ends,
+        only=two_seeds,
     ),
     Fault(
         "drawn-beyond-the-shift",
@@ -78,7 +83,7 @@ FAULTS = (
         "value",
         {"total_time.neurons": "fails"},
         {"lazy_initialize": draw_beyond},
-        only=ends,
+        only=two_seeds,
     ),
     Fault(
         "drawn-again",
