@@ -146,6 +146,12 @@ def test_seeds_that_disagree_leave_an_exponent_undecided(sound: Results) -> None
     assert verdicts(tilted)["width"] == "undecided"
 
 
+def test_growth_does_not_hide_behind_noise(sound: Results) -> None:
+    grown = altered(sound, multiply("step", lambda i: (i["width"] / 2**9) ** 0.3), expected=True)
+    noisy = altered(grown, multiply("gram", lambda i: (i["width"] / 2**14) ** (0.7 * (-1) ** i["seed"])), expected=True)
+    assert verdicts(noisy)["width"] == "fails"
+
+
 def test_noise_beyond_the_margin_leaves_the_forbidden_term_undecided(sound: Results) -> None:
     noisy = altered(sound, multiply("update", lambda i: 3.0 if (i["seed"] + i["d"]) % 2 else 0.3), expected=True)
     assert verdicts(noisy)["forbidden"] == "undecided"

@@ -120,6 +120,16 @@ def test_work_that_grows_wrongly_fails(sound: Results, change: Callable[..., Non
     assert (found["exact"], found["counters"], found["witness"]) == ("holds", "holds", "holds")
 
 
+def test_growth_does_not_hide_behind_noise(sound: Results) -> None:
+    def change(counts: Counts, inputs: Inputs, iteration: int) -> None:
+        counts["look"] += int(pairs(inputs) * inputs["width"] / 16)
+        counts["gram"] = int(counts["gram"] * (inputs["width"] / 2**14) ** (2 * (-1) ** inputs["seed"])) + 1
+
+    finding = next(each for each in events.decide(altered(sound, change)) if each.claim == "events.width")
+    assert finding.verdict == "fails"
+    assert "of the worst, whole" in finding.reason
+
+
 def test_less_work_than_leaving_the_lazy_regime_costs_fails_leaving(sound: Results) -> None:
     def change(counts: Counts, inputs: Inputs, iteration: int) -> None:
         for phase in counts.keys() - {"active_pairs"}:
