@@ -66,7 +66,7 @@ def draw(
     return LazyNetwork(weights[:kept], signs[:kept], shift, width, X)
 
 
-SOME = {"tails": 4, "repeats": 8, "ratios": 6}
+SOME = {"tails": 4, "repeats": 20, "ratios": 6}
 
 
 def some(inputs: Inputs) -> bool:
