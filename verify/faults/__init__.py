@@ -14,6 +14,7 @@ from verify.faults import (
     first_ratio,
     lazy_width,
     ntk,
+    output_layer,
     phase_diagram,
     query_time,
     regression,
@@ -42,6 +43,7 @@ FAULTS: tuple[Fault, ...] = (
     *query_time.FAULTS,
     *time.FAULTS,
     *total_time.FAULTS,
+    *output_layer.FAULTS,
 )
 """All planted faults, in the order of the experiments."""
 

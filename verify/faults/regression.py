@@ -15,8 +15,8 @@ from reference.sketch import TensorSketchDraw
 from verify.experiment import Inputs
 from verify.faults.fault import Fault
 
-RIDGE = 0.005
-"""In units of the largest eigenvalue."""
+LARGE_RIDGE, SMALL_RIDGE = 0.1, 3.0
+"""In units of the largest and of the smallest eigenvalue."""
 HALFWAY = 1e-6
 
 
@@ -66,9 +66,16 @@ def conjugate_only(
 
 
 def damped(draw: TensorSketchDraw, jacobian: FiredJacobian) -> FloatArray:
-    """Add a ridge to the preconditioner."""
+    """Add a ridge to the preconditioner that drowns small eigenvalues."""
     sketched = sketch.sketch_jacobian(draw, jacobian)
-    ridge = np.sqrt(RIDGE) * np.linalg.norm(sketched, 2) * np.eye(sketched.shape[1])
+    ridge = np.sqrt(LARGE_RIDGE) * np.linalg.norm(sketched, 2) * np.eye(sketched.shape[1])
+    return np.concatenate([sketched, ridge])
+
+
+def slightly_damped(draw: TensorSketchDraw, jacobian: FiredJacobian) -> FloatArray:
+    """Add a ridge to the preconditioner that is a few times the smallest eigenvalue."""
+    sketched = sketch.sketch_jacobian(draw, jacobian)
+    ridge = np.sqrt(SMALL_RIDGE) * np.linalg.norm(sketched, -2) * np.eye(sketched.shape[1])
     return np.concatenate([sketched, ridge])
 
 
@@ -107,10 +114,18 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "ridge-in-the-preconditioner",
-        "A ridge is added to the preconditioner, which then serves only well conditioned matrices.",
+        "A ridge drowns the small eigenvalues of the preconditioner, which conjugate gradients hide.",
         "cost",
-        {"regression.iterations": "fails", "regression.independent": "fails"},
-        {"sketch_jacobian": damped},
+        {"regression.condition": "fails", "regression.independent": "fails"},
+        {"sketch_jacobian": damped, "solve_sketched": conjugate_only},
+        only=few_seeds,
+    ),
+    Fault(
+        "small-ridge-in-the-preconditioner",
+        "A ridge of three times the smallest eigenvalue is added to the preconditioner, which slows the solver down.",
+        "cost",
+        {"regression.geometric": "fails", "regression.iterations": "fails"},
+        {"sketch_jacobian": slightly_damped},
         only=few_seeds,
     ),
 )

@@ -140,6 +140,7 @@ FAULTS: tuple[Fault, ...] = (
         "cost",
         {"sparsity.level": "fails", "sparsity.slope": "fails", "sparsity.exponent": "fails"},
         {"initialize": with_frozen_shift},
+        only=narrow,
     ),
     Fault(
         "falling-shift",
