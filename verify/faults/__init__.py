@@ -6,14 +6,23 @@ from collections.abc import Sequence
 
 from verify.experiment import Experiment
 from verify.faults import (
+    convergence,
+    cost,
     embedding,
     equality,
+    events,
+    first_ratio,
+    lazy_width,
     ntk,
     output_layer,
+    phase_diagram,
+    query_time,
     regression,
     search,
     sparsity,
     stability,
+    time,
+    total_time,
 )
 from verify.faults.fault import Fault, check
 
@@ -25,20 +34,20 @@ FAULTS: tuple[Fault, ...] = (
     *embedding.FAULTS,
     *regression.FAULTS,
     *search.FAULTS,
+    *convergence.FAULTS,
+    *first_ratio.FAULTS,
+    *phase_diagram.FAULTS,
+    *lazy_width.FAULTS,
+    *cost.FAULTS,
+    *events.FAULTS,
+    *query_time.FAULTS,
+    *time.FAULTS,
+    *total_time.FAULTS,
     *output_layer.FAULTS,
 )
 """All planted faults, in the order of the experiments."""
 
 NOT_YET = (
-    "convergence",
-    "first_ratio",
-    "phase_diagram",
-    "lazy_width",
-    "cost",
-    "events",
-    "query_time",
-    "time",
-    "total_time",
     "deep_equality",
     "signals",
     "deep_convergence",
