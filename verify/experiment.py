@@ -33,6 +33,7 @@ import fast.threshold_search
 import reference.gauss_newton
 import reference.multi_layer
 import reference.multi_layer_gauss_newton
+import reference.signals
 import reference.two_layer
 
 Verdict = Literal["holds", "fails", "undecided", "invalid"]
@@ -162,6 +163,8 @@ class CodeUnderTest:
         See `fast.sketch` and `fast.regression`.
     rectangular_product, rectangular_multiplications, rectangular_error_bound : callable
         See `fast.rectangular_product`.
+    signal_second_moment, signal_spread, signal_gain, wide_enough : callable
+        The law of signals in depth; see `reference.signals`.
     """
 
     initialize: Callable[..., Any] = reference.two_layer.initialize
@@ -192,3 +195,7 @@ class CodeUnderTest:
     rectangular_product: Callable[..., Any] = fast.rectangular_product.multiply
     rectangular_multiplications: Callable[..., Any] = fast.rectangular_product.multiplications
     rectangular_error_bound: Callable[..., Any] = fast.rectangular_product.error_bound
+    signal_second_moment: Callable[..., Any] = reference.signals.second_moment
+    signal_spread: Callable[..., Any] = reference.signals.spread
+    signal_gain: Callable[..., Any] = reference.signals.gain
+    wide_enough: Callable[..., Any] = reference.signals.wide_enough
