@@ -79,6 +79,8 @@ class Decision:
         Draws the evidence on a matplotlib Figure.
     text : str
         Evidence that is best read as text.
+    broken : bool
+        Whether a cell or the experiment raised, so that the verdicts are not its own.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Decision:
     cells: int
     draw: Callable[[Figure], None] | None = None
     text: str = ""
+    broken: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,32 +171,58 @@ def run(
     Interrupted
         ``KeyboardInterrupt`` while measuring.
     """
-    jobs = min(environment.usable_cores(), MOST_WORKERS) if jobs is None else jobs
     code = CodeUnderTest() if code is None else code
     profile = Profile() if profile is None else profile
     check_arguments(experiments, seed, jobs)
     described = environment.describe()
     stamp = environment.stamp(described)
-    plans = [plan(experiment, profile, seed, stamp) for experiment in experiments]
-    # Results of replaced routines must never pass for results of the project's own.
-    store = CellStore(out / "cells") if out is not None and code == CodeUnderTest() else None
-    sweep = Sweep(plans, store, code, stream)
+    plans = [plan(experiment, profile, seed, stamp, code=code) for experiment in experiments]
+    if code != CodeUnderTest():
+        out = None  # these routines have no name under which their results could be kept apart
+    sweep = measure_plans(plans, out=out, jobs=jobs, executor=executor, stream=stream)
+    described |= {"seed": seed, "profile": "thorough" if profile.thorough else "default"}
+    decisions = tuple(decide(each, sweep.outcomes) for each in plans)
+    return Run(decisions, described, sweep.total - sweep.reused, sweep.reused, tuple(sweep.corrupt))
+
+
+def measure_plans(
+    plans: Sequence[Plan],
+    *,
+    out: Path | None = None,
+    jobs: int | None = None,
+    executor: Executor | None = None,
+    stream: TextIO | None = None,
+) -> Sweep:
+    """Look up or measure every cell of the plans; see `run` for the arguments and for what is raised.
+
+    Parameters
+    ----------
+    plans : sequence of Plan
+        What to measure; a cell that two of them share is measured once.
+    out, jobs, executor, stream
+        As for `run`.
+
+    Returns
+    -------
+    Sweep
+        With an outcome for every cell.
+    """
+    jobs = min(environment.usable_cores(), MOST_WORKERS) if jobs is None else jobs
+    sweep = Sweep(plans, None if out is None else CellStore(out / "cells"), stream)
     try:
         sweep.measure(jobs, executor)
     except KeyboardInterrupt:
         raise Interrupted(len(sweep.outcomes), sweep.total) from None
     finally:
         sweep.progress.close()
-    described |= {"seed": seed, "profile": "thorough" if profile.thorough else "default"}
-    decisions = tuple(decide(each, sweep.outcomes) for each in plans)
-    return Run(decisions, described, sweep.total - sweep.reused, sweep.reused, tuple(sweep.corrupt))
+    return sweep
 
 
-def check_arguments(experiments: Sequence[Experiment], seed: int, jobs: int) -> None:
+def check_arguments(experiments: Sequence[Experiment], seed: int, jobs: int | None) -> None:
     """Refuse what cannot be run; see `run` for the errors."""
     if seed < 0:
         raise InputError(f"seed is {seed}; pass 0 or more")
-    if jobs < 0:
+    if jobs is not None and jobs < 0:
         raise InputError(f"jobs is {jobs}; pass 0 (this process) or the number of worker processes")
     names = [experiment.name for experiment in experiments]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -203,14 +232,32 @@ def check_arguments(experiments: Sequence[Experiment], seed: int, jobs: int) -> 
 
 @dataclass(frozen=True)
 class Plan:
-    """An experiment's cells, or the reason why it has none."""
+    """An experiment's cells and the code to measure in them, or the reason why it has none.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What is decided.
+    cells : tuple of Cell
+        What is measured.
+    code : CodeUnderTest
+        On what.
+    problem : str
+        Why there are no cells.
+    broken : bool
+        Whether that is because the experiment raised.
+    """
 
     experiment: Experiment
     cells: tuple[Cell, ...]
+    code: CodeUnderTest
     problem: str = ""
+    broken: bool = False
 
 
-def plan(experiment: Experiment, profile: Profile, seed: int, stamp: str) -> Plan:
+def plan(
+    experiment: Experiment, profile: Profile, seed: int, stamp: str, *, code: CodeUnderTest, fault: str = ""
+) -> Plan:
     """List an experiment's cells, with inputs as they will be read back from JSON.
 
     Parameters
@@ -223,6 +270,10 @@ def plan(experiment: Experiment, profile: Profile, seed: int, stamp: str) -> Pla
         Root seed.
     stamp : str
         Fingerprint of code and machine.
+    code : CodeUnderTest
+        What the cells are measured on.
+    fault : str
+        Name of the fault in experiment or code, if there is one.
 
     Returns
     -------
@@ -231,12 +282,12 @@ def plan(experiment: Experiment, profile: Profile, seed: int, stamp: str) -> Pla
     try:
         inputs = [json.loads(canonical(each)) for each in experiment.cells(profile)]
     except Exception as error:
-        return Plan(experiment, (), f"its cells could not be listed: {in_words(error)}")
-    cells = tuple(Cell(experiment.name, each, seed, stamp) for each in inputs)
+        return Plan(experiment, (), code, f"its cells could not be listed: {in_words(error)}", broken=True)
+    cells = tuple(Cell(experiment.name, each, seed, stamp, fault) for each in inputs)
     if len({cell.name for cell in cells}) < len(cells):
         # Equal inputs mean equal random numbers: the copy would pass for a second, independent trial.
-        return Plan(experiment, (), "two of its cells have equal inputs, so they are one piece of evidence")
-    return Plan(experiment, cells)
+        return Plan(experiment, (), code, "two of its cells have equal inputs, so they are one piece of evidence")
+    return Plan(experiment, cells, code)
 
 
 def in_words(error: BaseException) -> str:
@@ -325,20 +376,20 @@ class Sweep:
         What to measure.
     store : CellStore or None
         Where cells are kept.
-    code : CodeUnderTest
-        The routines that the claims are about.
     stream : text stream or None
         Where to show progress.
     """
 
-    def __init__(
-        self, plans: Sequence[Plan], store: CellStore | None, code: CodeUnderTest, stream: TextIO | None
-    ) -> None:
+    def __init__(self, plans: Sequence[Plan], store: CellStore | None, stream: TextIO | None) -> None:
         self.store = store
-        self.code = code
-        self.experiments = {each.experiment.name: each.experiment for each in plans}
         self.corrupt: list[str] = []
-        cells = [cell for each in plans for cell in each.cells]
+        self.plans: dict[str, Plan] = {}
+        """By name of the cell: the plan that wants it, the first of several."""
+        cells: list[Cell] = []
+        for each in plans:
+            for cell in each.cells:
+                if self.plans.setdefault(cell.name, each) is each:
+                    cells.append(cell)
         self.total = len(cells)
         self.outcomes: dict[str, Measured | str] = {}
         """By name of the cell: what was measured, or why nothing was."""
@@ -363,8 +414,8 @@ class Sweep:
         """Measure what is pending: untimed cells side by side, then timed ones one by one."""
         # Names are hashes, so their order mixes cheap and dear cells of all experiments.
         pending = sorted(self.pending, key=lambda cell: cell.name)
-        timed = [cell for cell in pending if self.experiments[cell.experiment].timed]
-        untimed = [cell for cell in pending if not self.experiments[cell.experiment].timed]
+        timed = [cell for cell in pending if self.plans[cell.name].experiment.timed]
+        untimed = [cell for cell in pending if not self.plans[cell.name].experiment.timed]
         if executor is not None:
             for cells, window in ((untimed, len(untimed)), (timed, 1)):
                 lost, left = self.measure_on(executor, cells, window)
@@ -413,8 +464,8 @@ class Sweep:
             while left and not lost and len(running) < window:
                 cell = left.pop()
                 try:
-                    measure = self.experiments[cell.experiment].measure
-                    running[executor.submit(measure_cell, measure, cell, self.code)] = cell
+                    wanted = self.plans[cell.name]
+                    running[executor.submit(measure_cell, wanted.experiment.measure, cell, wanted.code)] = cell
                 except BrokenExecutor:
                     lost.append(cell)
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -511,8 +562,9 @@ def decide(planned: Plan, outcomes: dict[str, Measured | str]) -> Decision:
     results = [(cell.inputs, outcome.result) for cell, outcome in found if isinstance(outcome, Measured)]
     seconds = sum(outcome.seconds for _, outcome in found if isinstance(outcome, Measured))
     failed = [(cell, outcome) for cell, outcome in found if isinstance(outcome, str)]
-    problem = planned.problem
+    problem, broken = planned.problem, planned.broken
     if failed:
+        broken = True
         first, words = failed[0]
         where = canonical(first.inputs)
         problem = f"{len(failed)} of {len(found)} cells gave no result; the first, {where}: {words}"
@@ -520,8 +572,9 @@ def decide(planned: Plan, outcomes: dict[str, Measured | str]) -> Decision:
     if not problem:
         try:
             findings = {finding.claim: finding for finding in experiment.decide(copy.deepcopy(results))}
+            broken = any(claim.id not in findings for claim in experiment.claims)
         except Exception as error:
-            problem = f"its claims could not be decided: {in_words(error)}"
+            problem, broken = f"its claims could not be decided: {in_words(error)}", True
     problem = problem or "the experiment decided nothing about it"
     draw = None if not findings else experiment.plot
     return Decision(
@@ -535,6 +588,7 @@ def decide(planned: Plan, outcomes: dict[str, Measured | str]) -> Decision:
         seconds=seconds,
         cells=len(found),
         draw=None if draw is None else partial(plot_results, draw, results),
+        broken=broken,
     )
 
 

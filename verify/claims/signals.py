@@ -218,7 +218,7 @@ def draw_layer(
     owner = np.repeat(np.arange(len(squares)), fired)
     # A score that exceeds b is the upper tail at a uniform share of q.
     excess = -length[owner] * ndtri(rng.random(len(owner)) * q[owner]) - b
-    c = (width * code.signal_second_moment(b)) ** -0.5
+    c = (width * code.second_moment(b)) ** -0.5
     after: FloatArray = np.bincount(owner, weights=(c * excess) ** 2, minlength=len(squares)).astype(np.float64)
     return after, fired.astype(np.float64)
 
@@ -266,7 +266,7 @@ def signals_die(
 ) -> bool:
     """Send `N` inputs through one network drawn from the law of its scores; tell whether any signal dies."""
     b = shift_for(width, alpha)
-    c = (width * code.signal_second_moment(b)) ** -0.5
+    c = (width * code.second_moment(b)) ** -0.5
     X = problems.unit_rows(N, D, rng)
     products = X @ X.T
     for _ in range(depth):

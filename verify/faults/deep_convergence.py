@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from verify.faults.deep_routines import Step04, in_whole_blocks, leaked_labels, train_by
+from verify.faults.deep_routines import Step04, few, in_whole_blocks, leaked_labels, train_by
 from verify.faults.fault import Fault
 
 FAULTS: tuple[Fault, ...] = (
@@ -20,6 +20,7 @@ FAULTS: tuple[Fault, ...] = (
             "deep_convergence.first_ratio": "fails",
         },
         {"deep_train": partial(train_by, Step04)},
+        only=partial(few, 6),
     ),
     Fault(
         "leaked-labels",
@@ -36,6 +37,7 @@ FAULTS: tuple[Fault, ...] = (
             "deep_phase_diagram.plain_dies": "fails",
         },
         {"deep_train": leaked_labels},
+        only=partial(few, 6),
     ),
     Fault(
         "width-in-whole-blocks",
@@ -43,6 +45,7 @@ FAULTS: tuple[Fault, ...] = (
         "value",
         {"deep_convergence.narrow": "fails"},
         {"deep_initialize": in_whole_blocks},
+        only=partial(few, 20),
     ),
 )
 """Each claim of `verify.claims.deep_convergence` is flipped by one of them at least."""

@@ -14,6 +14,7 @@ from verify.faults.deep_routines import (
     NoProjection,
     StaleJacobian,
     Step09,
+    few,
     forgetful,
     one_less,
     train,
@@ -70,6 +71,7 @@ FAULTS: tuple[Fault, ...] = (
             "deep_equality.resumed": "fails",
         },
         {"deep_train": partial(train_by, Step09)},
+        only=partial(few, 1),
     ),
     Fault(
         "deep-stale-sets",
@@ -82,6 +84,7 @@ FAULTS: tuple[Fault, ...] = (
             "deep_equality.resumed": "fails",
         },
         {"deep_train": partial(train_by, StaleJacobian)},
+        only=partial(few, 1),
     ),
     Fault(
         "no-projection",
@@ -89,6 +92,7 @@ FAULTS: tuple[Fault, ...] = (
         "value",
         {"deep_equality.one_step": "fails", "deep_equality.normalized": "fails"},
         {"deep_train": partial(train_by, NoProjection)},
+        only=partial(few, 1),
     ),
     Fault(
         "deep-ridge",
@@ -96,6 +100,7 @@ FAULTS: tuple[Fault, ...] = (
         "value",
         {"deep_equality.one_step": "fails", "deep_equality.cholesky": "fails", "deep_equality.normalized": "fails"},
         {"deep_train": partial(train_by, Ridge)},
+        only=partial(few, 1),
     ),
     Fault(
         "deep-float32-gram",
@@ -103,6 +108,7 @@ FAULTS: tuple[Fault, ...] = (
         "value",
         {"deep_equality.one_step": "fails"},
         {"deep_train": partial(train_by, SinglePrecision)},
+        only=partial(few, 1),
     ),
     Fault(
         "deep-loose-solver",
@@ -110,6 +116,7 @@ FAULTS: tuple[Fault, ...] = (
         "value",
         {"deep_equality.sketch": "fails"},
         {"deep_train": partial(train, accuracy=1e-3)},
+        only=partial(few, 1),
     ),
     Fault(
         "biased-sketch-for-gram",
@@ -117,6 +124,7 @@ FAULTS: tuple[Fault, ...] = (
         "value",
         {"deep_equality.sketch": "fails"},
         {"deep_train": partial(train_by, BiasedSketch)},
+        only=partial(few, 1),
     ),
     Fault(
         "last-layer-frozen-shift",
@@ -124,6 +132,7 @@ FAULTS: tuple[Fault, ...] = (
         "value",
         {"deep_equality.last_layer": "fails"},
         {"deep_train": train_last_layer_with_its_shift_frozen},
+        only=partial(few, 1),
     ),
     Fault(
         "fresh-weights",
@@ -131,6 +140,7 @@ FAULTS: tuple[Fault, ...] = (
         "value",
         {"deep_equality.resumed": "fails", "fine_tuning.agreement": "fails"},
         {"deep_train": forgetful},
+        only=partial(few, 2),
     ),
     Fault(
         "one-iteration-less",
@@ -143,6 +153,7 @@ FAULTS: tuple[Fault, ...] = (
             "fine_tuning.last_layer": "fails",
         },
         {"deep_train": one_less},
+        only=partial(few, 2),
     ),
 )
 """Each claim of `verify.claims.deep_equality` is flipped by one of them at least."""

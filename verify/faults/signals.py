@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import reference.multi_layer
 import reference.signals
 from reference.multi_layer import MultiLayerNetwork
-from verify.faults.deep_routines import never_normalized
+from verify.faults.deep_routines import few, never_normalized
 from verify.faults.fault import Fault
 
 
@@ -51,14 +52,16 @@ FAULTS: tuple[Fault, ...] = (
         "The constant c that keeps the length of a signal is that of the plain ReLU.",
         "value",
         {"signals.drifts": "fails"},
-        {"signal_second_moment": moment_without_shift},
+        {"second_moment": moment_without_shift},
+        only=partial(few, 5),
     ),
     Fault(
         "constant-from-the-variance",
         "The constant c is made from the variance of a shifted ReLU, not from its second moment.",
         "value",
         {"signals.norm": "fails"},
-        {"signal_second_moment": variance},
+        {"second_moment": variance},
+        only=partial(few, 5),
     ),
     Fault(
         "lowered-shift",
@@ -66,6 +69,7 @@ FAULTS: tuple[Fault, ...] = (
         "value",
         {"signals.fired": "fails"},
         {"deep_initialize": lowered_shift},
+        only=partial(few, 5),
     ),
     Fault(
         "spread-of-gain-once",
@@ -73,6 +77,7 @@ FAULTS: tuple[Fault, ...] = (
         "value",
         {"signals.spread": "fails"},
         {"signal_spread": spread_of_gain_once},
+        only=partial(few, 5),
     ),
     Fault(
         "gain-without-shift",
@@ -80,6 +85,7 @@ FAULTS: tuple[Fault, ...] = (
         "value",
         {"signals.gain": "fails"},
         {"signal_gain": gain_without_shift},
+        only=partial(few, 5),
     ),
     Fault(
         "width-for-the-mean",
@@ -87,6 +93,7 @@ FAULTS: tuple[Fault, ...] = (
         "value",
         {"signals.healthy": "fails"},
         {"wide_enough": wide_enough_on_average},
+        only=partial(few, 5),
     ),
     Fault(
         "never-normalized",
@@ -98,6 +105,7 @@ FAULTS: tuple[Fault, ...] = (
             "deep_phase_diagram.sparse": "fails",
         },
         {"deep_initialize": never_normalized},
+        only=partial(few, 5),
     ),
 )
 """Each claim of `verify.claims.signals` is flipped by one of them at least."""
