@@ -23,7 +23,7 @@ FAULTS: tuple[Fault, ...] = (
         only=partial(few, 6),
     ),
     Fault(
-        "leaked-labels",
+        "deep-leaked-labels",
         "Training reports the labels as predictions, with residuals to match, and moves nothing.",
         "value",
         {

@@ -36,7 +36,7 @@ class DenseLastLayer:
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
-        "slow-by-the-clock",
+        "deep-slow-by-the-clock",
         "The fast loop is a dense one in disguise that looks at every matrix four times an iteration.",
         "cost",
         {
