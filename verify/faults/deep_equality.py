@@ -143,7 +143,7 @@ FAULTS: tuple[Fault, ...] = (
         only=partial(few, 2),
     ),
     Fault(
-        "one-iteration-less",
+        "network-one-step-back",
         "The network handed back is that of one iteration before the last.",
         "value",
         {
