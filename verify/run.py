@@ -10,8 +10,8 @@ Cells that read the clock come last, one at a time, in one process, with nothing
 others run in an order that mixes all experiments, so that the time left can be estimated from the time taken.
 
 No failure is silent and none is fatal to the rest: a cell that raises, a result that is not finite, a claim
-that its experiment does not decide make the claims *invalid*, with the reason. Only a ``KeyboardInterrupt``
-ends a run early; what was measured by then is kept.
+that its experiment does not decide, trials that are copies of each other make the claims *invalid*, with the
+reason. Only a ``KeyboardInterrupt`` ends a run early; what was measured by then is kept.
 """
 
 from __future__ import annotations
@@ -568,6 +568,8 @@ def decide(planned: Plan, outcomes: dict[str, Measured | str]) -> Decision:
         first, words = failed[0]
         where = canonical(first.inputs)
         problem = f"{len(failed)} of {len(found)} cells gave no result; the first, {where}: {words}"
+    elif all_copies([(cell, outcome) for cell, outcome in found if isinstance(outcome, Measured)]):
+        problem = "trials that differ in nothing but their seed gave one result, so they are one piece of evidence"
     findings: dict[str, Finding] = {}
     if not problem:
         try:
@@ -590,6 +592,28 @@ def decide(planned: Plan, outcomes: dict[str, Measured | str]) -> Decision:
         draw=None if draw is None else partial(plot_results, draw, results),
         broken=broken,
     )
+
+
+def all_copies(found: Sequence[tuple[Cell, Measured]]) -> bool:
+    """Tell whether independent trials are copies of each other: random numbers that do not depend on the seed.
+
+    Parameters
+    ----------
+    found : sequence of (Cell, Measured)
+        All cells of an experiment.
+
+    Returns
+    -------
+    bool
+        Whether cells whose inputs differ in ``seed`` alone have equal results throughout. Some may be equal by chance,
+        or because nothing random remains at their size; all of them never are.
+    """
+    trials: dict[str, list[str]] = {}
+    for cell, outcome in found:
+        if "seed" in cell.inputs:
+            trials.setdefault(canonical({**cell.inputs, "seed": None}), []).append(outcome.result_text)
+    repeated = [results for results in trials.values() if len(results) > 1]
+    return bool(repeated) and all(len(set(results)) == 1 for results in repeated)
 
 
 def plot_results(plot: Callable[..., None], results: Sequence[tuple[Inputs, Result]], figure: Figure) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from fast.threshold_search import ThresholdForest
 from reference.notation import IntArray
 from reference.two_layer import TwoLayerNetwork, initialize
-from verify.experiment import Experiment, Inputs, Profile
+from verify.experiment import CodeUnderTest, Experiment, Inputs, Profile, Result, Verdict
 from verify.faults.fault import Fault
 
 NARROWEST = 1 << 10
@@ -83,6 +85,22 @@ def one_seed(experiment: Experiment) -> Experiment:
     return replace(experiment, cells=cells)
 
 
+def with_one_stream(
+    inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest, *, measure: Callable[..., Result]
+) -> Result:
+    """Measure with the same random numbers in every cell."""
+    return measure(inputs, np.random.default_rng(0), code)
+
+
+def one_stream(experiment: Experiment) -> Experiment:
+    """Let no trial's random numbers depend on its seed."""
+    return replace(experiment, measure=partial(with_one_stream, measure=experiment.measure))
+
+
+ALL: dict[str, Verdict] = {
+    f"sparsity.{claim}": "invalid" for claim in ("exact", "level", "slope", "sublinear", "exponent")
+}
+
 FAULTS: tuple[Fault, ...] = (
     Fault(
         "drops-1-percent",
@@ -140,7 +158,15 @@ FAULTS: tuple[Fault, ...] = (
         "one-seed-for-all-trials",
         "All trials of a size have the same seed, so that ten are one.",
         "statistics",
-        {f"sparsity.{claim}": "invalid" for claim in ("exact", "level", "slope", "sublinear", "exponent")},
+        ALL,
         alter=one_seed,
+    ),
+    Fault(
+        "one-stream-for-all-trials",
+        "Trials have seeds of their own and draw the same random numbers.",
+        "statistics",
+        ALL,
+        alter=one_stream,
+        only=narrow,
     ),
 )
