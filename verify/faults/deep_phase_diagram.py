@@ -1,6 +1,6 @@
 """Planted faults of the deep phase diagram: networks that are not as sparse as asked for.
 
-Networks that are never normalized are in `verify.faults.signals`, perfect reports in `verify.faults.deep_convergence`.
+Networks that are never normalized are in `verify.faults.signals`.
 """
 
 from __future__ import annotations
@@ -20,4 +20,4 @@ FAULTS: tuple[Fault, ...] = (
         only=partial(few, 5),
     ),
 )
-"""Each claim of `verify.claims.deep_phase_diagram` is flipped by one of them, or of the modules named above."""
+"""Each claim of `verify.claims.deep_phase_diagram` is flipped by one of them, or of the module named above, at least."""
