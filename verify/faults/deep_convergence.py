@@ -20,7 +20,7 @@ FAULTS: tuple[Fault, ...] = (
             "deep_convergence.first_ratio": "fails",
         },
         {"deep_train": partial(train_by, Step04)},
-        only=partial(few, 6),
+        only=partial(few, 4),
     ),
     Fault(
         "deep-leaked-labels",
@@ -34,7 +34,7 @@ FAULTS: tuple[Fault, ...] = (
             "deep_convergence.deep_sparse": "fails",
         },
         {"deep_train": leaked_labels},
-        only=partial(few, 6),
+        only=partial(few, 4),
     ),
     Fault(
         "width-in-whole-blocks",
