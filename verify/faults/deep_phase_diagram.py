@@ -20,4 +20,4 @@ FAULTS: tuple[Fault, ...] = (
         only=partial(few, 5),
     ),
 )
-"""Each claim of `verify.claims.deep_phase_diagram` is flipped by one of them, or of the module named above, at least."""
+"""Each claim of `verify.claims.deep_phase_diagram` is flipped by one of them, or of that module, at least."""
