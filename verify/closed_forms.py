@@ -131,6 +131,11 @@ def gram_work(fires: BoolArray) -> int:
     return (sparse if 64 * sparse <= max(512 * int(shared.sum()), dense) else dense) + n * n
 
 
+def joint_gram_work(fires: BoolArray) -> int:
+    """Count those of the Gram matrix of both layers: two such sums, and two operations per entry of ``G``."""
+    return 2 * gram_work(fires)
+
+
 def step_work(fires: BoolArray) -> int:
     """Count the multiply-adds of a step: one coefficient a pair, and ``n`` scores a pair."""
     return int(np.count_nonzero(fires)) * (len(fires) + 1)

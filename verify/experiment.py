@@ -25,6 +25,7 @@ import fast.lazy_width
 import fast.low_rank
 import fast.multi_layer_baselines
 import fast.multi_layer_gauss_newton
+import fast.output_layer
 import fast.rectangular_product
 import fast.regression
 import fast.shifted_ntk
@@ -33,6 +34,7 @@ import fast.threshold_search
 import reference.gauss_newton
 import reference.multi_layer
 import reference.multi_layer_gauss_newton
+import reference.output_layer
 import reference.signals
 import reference.two_layer
 
@@ -145,6 +147,9 @@ class CodeUnderTest:
         `fast.baselines.DenseRun`.
     lazy_initialize : callable
         Draws only the neurons that fire; see `fast.lazy_width.initialize`.
+    joint_reference_train, start_joint : callable
+        Training of both layers, and the fast loop prepared but not yet iterating; see `reference.output_layer` and
+        `fast.output_layer.JointRun`.
     forest : type
         See `fast.threshold_search.ThresholdForest`.
     gram, shifted_ntk : callable
@@ -179,6 +184,8 @@ class CodeUnderTest:
     train_compacted: Callable[..., Any] = fast.baselines.train_compacted
     start_dense: Callable[..., Any] = fast.baselines.DenseRun
     train_gradient_descent: Callable[..., Any] = fast.baselines.train_gradient_descent
+    joint_reference_train: Callable[..., Any] = reference.output_layer.train
+    start_joint: Callable[..., Any] = fast.output_layer.JointRun
     forest: type[fast.threshold_search.ThresholdForest] = fast.threshold_search.ThresholdForest
     gram: Callable[..., Any] = fast.gram.gram
     shifted_ntk: Callable[..., Any] = fast.shifted_ntk.shifted_ntk
