@@ -18,8 +18,8 @@ from reference.notation import FloatArray, IntArray
 from verify import seeds
 from verify.claims import low_rank
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
-from verify.faults.deep_routines import HalvedReads, LosesFactor
-from verify.faults.low_rank import DenseFactors, EagerFolds, StaleColumns, WholeFolds
+from verify.faults.deep_routines import LosesFactor
+from verify.faults.low_rank import DenseFactors, EagerFolds, HalvedReads, StaleColumns, WholeFolds
 
 Results = list[tuple[Inputs, Result]]
 POINTS = [{"width": 1 << 9, "alpha": 0.24}, {"width": 1 << 9, "alpha": 0.4}]

@@ -179,17 +179,6 @@ class LosesFactor(LowRankWeights):
         super().fold()
 
 
-class HalvedReads(LowRankWeights):
-    """Counts half of the entries of ``W(0)`` that products forward read."""
-
-    def multiply(self, H: sparse.csr_array) -> FloatArray:
-        """Multiply, and report half."""
-        before = self.work["read"]
-        answer = super().multiply(H)
-        self.work["read"] = before + (self.work["read"] - before) // 2
-        return answer
-
-
 class WholeProducts(LowRankWeights):
     """Multiplies by the whole of ``W(0)``, forward and back, however few neurons fire."""
 

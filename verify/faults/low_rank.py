@@ -8,8 +8,19 @@ from scipy import sparse
 
 from fast.low_rank import LowRankWeights
 from reference.notation import FloatArray, IntArray
-from verify.faults.deep_routines import HalvedReads, LosesFactor, few, train_on
+from verify.faults.deep_routines import LosesFactor, few, train_on
 from verify.faults.fault import Fault
+
+
+class HalvedReads(LowRankWeights):
+    """Counts half of the entries of ``W(0)`` that products forward read."""
+
+    def multiply(self, H: sparse.csr_array) -> FloatArray:
+        """Multiply, and report half."""
+        before = self.work["read"]
+        answer = super().multiply(H)
+        self.work["read"] = before + (self.work["read"] - before) // 2
+        return answer
 
 
 class StaleColumns(LowRankWeights):
