@@ -171,6 +171,8 @@ class CodeUnderTest:
         See `fast.rectangular_product`.
     shift_for, second_moment : callable
         The constants that theory gives; see `reference.two_layer` and `reference.signals`.
+    signal_spread, signal_gain, wide_enough : callable
+        What is predicted about signals in depth; see `reference.signals`.
     """
 
     initialize: Callable[..., Any] = reference.two_layer.initialize
@@ -205,3 +207,6 @@ class CodeUnderTest:
     rectangular_error_bound: Callable[..., Any] = fast.rectangular_product.error_bound
     shift_for: Callable[..., Any] = reference.two_layer.shift_for
     second_moment: Callable[..., Any] = reference.signals.second_moment
+    signal_spread: Callable[..., Any] = reference.signals.spread
+    signal_gain: Callable[..., Any] = reference.signals.gain
+    wide_enough: Callable[..., Any] = reference.signals.wide_enough
