@@ -34,7 +34,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from reference import network_file
 from reference.notation import InputError, NothingFiresError, SingularGramError
@@ -43,6 +43,10 @@ from verify import cluster, loading, page, report, seeds
 from verify.cells import TEMPORARY, sole_use, write_atomically
 from verify.experiment import CodeUnderTest, Experiment, Profile
 from verify.run import Decision, Interrupted, Run, caption, run
+
+if TYPE_CHECKING:
+    from verify.faults.fault import Fault
+    from verify.faults.kill import Matrix
 
 DESCRIPTION = """\
 Decide which claims about sublinear Gauss-Newton training hold, by measurement.
@@ -68,6 +72,9 @@ examples:
   python -m verify --data mine.csv --target price --scale
   python -m verify --data digits --centre --fine-tune --save-network tuned.npz
   python -m verify --data more.csv --fine-tune --layers 2 --network tuned.npz
+  python -m verify --faults                     put the harness on trial with planted faults
+  python -m verify --faults --claims sparsity   those that the claims of one experiment must catch
+  python -m verify --faults --list              what the faults are
   python -m verify --against HEAD~1             is this checkout slower than the commit before? about 90 seconds
 
 sweeps:
@@ -83,12 +90,14 @@ sweeps:
 output:
   DIR/results.json   every claim with verdict, estimate, interval, margin, domain; and the environment
   DIR/report.html    the same for people, with plots; open it in a browser
+  DIR/faults.json    with --faults: every fault with the verdicts on it; the next report in DIR shows it
   DIR/cells/         the measurements
   DIR/against.json   with --against: ratios, intervals and verdicts, and the exact counts that differ
 
 exit status:
   0  no claim fails or is invalid       2    bad input: one line says what to change, nothing is written
   1  some claim fails or is invalid     130  interrupted: the same command continues
+  With --faults: 0 when every fault is caught by the verdicts foretold, 1 when one survives or dies by accident.
   With --against: 0 nothing is slower, 1 something is slower (or stops).
 """
 
@@ -97,6 +106,7 @@ Written by "python -m verify"; safe to delete.
 
 results.json   every claim with its verdict
 report.html    the same with plots; open it in a browser
+faults.json    planted faults and the verdicts on them
 cells/         the measurements, one file each; a later run of the same code reuses them
 against.json   what --against found
 """
@@ -110,7 +120,7 @@ OWN_DATA = "data"
 DATA_OPTIONS = ("target", "centre", "scale", "rows", "width", "alpha", "drop_duplicates", "fine_tune")
 FINE_TUNE_OPTIONS = ("depth", "layers", "normalized", "network", "save_network")
 AGAINST_OPTIONS = ("loops", "rounds")
-NOT_AGAINST = ("claims", "data", "thorough", "jobs")
+NOT_AGAINST = ("claims", "data", "thorough", "jobs", "faults", "dask")
 """What has no meaning beside ``--against``."""
 NETWORK_BRINGS = ("width", "depth", "alpha", "normalized")
 """What a saved network has already."""
@@ -140,7 +150,14 @@ def parser() -> Parser:
     add("--out", type=Path, default=Path("verify-results"), metavar="DIR", help="default ./verify-results")
     add("--jobs", type=int, metavar="N", help="worker processes (default: one per core, at most 8; 0: none)")
     add("--dask", metavar="ADDRESS", help="measure on a cluster: tcp://HOST:PORT of its dask scheduler; see below")
-    add("--list", action="store_true", help="list the claims and stop")
+    add("--list", action="store_true", help="list the claims (with --faults: the faults) and stop")
+    add(
+        "--faults",
+        nargs="?",
+        const="",
+        metavar="ID,...",
+        help="plant faults, all or these, and see whether the claims that must catch them do: the kill matrix",
+    )
     own = made.add_argument_group("your own data")
     own.add_argument(
         "--data",
@@ -184,7 +201,12 @@ def layer_numbers(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is no list of layers; pass numbers, for instance 1,2") from None
 
 
-def main(arguments: Sequence[str] | None = None, *, experiments: Sequence[Experiment] | None = None) -> int:
+def main(
+    arguments: Sequence[str] | None = None,
+    *,
+    experiments: Sequence[Experiment] | None = None,
+    faults: Sequence[Fault] = (),
+) -> int:
     """Run the command line.
 
     Parameters
@@ -193,6 +215,8 @@ def main(arguments: Sequence[str] | None = None, *, experiments: Sequence[Experi
         In place of those of the process.
     experiments : sequence of Experiment, optional
         In place of the project's own.
+    faults : sequence of Fault
+        In place of the project's own, when ``experiments`` are given.
 
     Returns
     -------
@@ -200,7 +224,7 @@ def main(arguments: Sequence[str] | None = None, *, experiments: Sequence[Experi
         Exit status.
     """
     try:
-        status = answer(parser().parse_args(arguments), experiments)
+        status = answer(parser().parse_args(arguments), experiments, faults)
         sys.stdout.flush()
         return status
     except InputError as error:
@@ -228,16 +252,23 @@ def complain(message: str) -> None:
     print("verify:", " ".join(message.split()), file=sys.stderr)
 
 
-def answer(options: argparse.Namespace, experiments: Sequence[Experiment] | None) -> int:
+def answer(
+    options: argparse.Namespace, experiments: Sequence[Experiment] | None, faults: Sequence[Fault]
+) -> int:
     """Do what the options say; returns the exit status."""
     check_options(options)
     if options.against is not None:
         return compare_revisions(options)
     if experiments is None:
-        from verify.claims import EXPERIMENTS  # imports every experiment, which --help need not wait for
+        # They import every experiment, which --help need not wait for.
+        from verify.claims import EXPERIMENTS
+        from verify.faults import FAULTS, check_registered
 
-        experiments = EXPERIMENTS
+        check_registered(EXPERIMENTS)
+        experiments, faults = EXPERIMENTS, FAULTS
     columns = min(shutil.get_terminal_size((100, 24)).columns, 120)
+    if options.faults is not None:
+        return put_on_trial(options, experiments, faults, columns)
     if options.list:
         print(report.list_claims(experiments, width=columns))
         return 0
@@ -302,6 +333,8 @@ def check_options(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and value < 0:
             raise InputError(f"--{name} is {value}; pass 0 or more")
+    if options.faults is not None and options.data is not None:
+        raise InputError("--faults tries the project's own claims; leave --data out")
     if options.dask is not None:
         cluster.check_address(options.dask)
         if options.jobs is not None:
@@ -382,6 +415,70 @@ def select(experiments: Sequence[Experiment], wanted: str | None) -> list[Experi
         if claims:
             chosen.append(replace(experiment, claims=claims))
     return chosen
+
+
+def put_on_trial(
+    options: argparse.Namespace, experiments: Sequence[Experiment], faults: Sequence[Fault], columns: int
+) -> int:
+    """Measure planted faults and print the kill matrix; returns the exit status.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        As parsed, with ``--faults``.
+    experiments : sequence of Experiment
+        All there are.
+    faults : sequence of Fault
+        All there are.
+    columns : int
+        Width of the terminal.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    InputError
+        A name that is none.
+    """
+    from verify.faults import kill
+
+    claims = [claim.id for experiment in select(experiments, options.claims) for claim in experiment.claims]
+    wanted = {name.strip() for name in options.faults.split(",")} - {""}
+    unknown = sorted(wanted - {fault.id for fault in faults})
+    if unknown:
+        near = get_close_matches(unknown[0], [fault.id for fault in faults], n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise InputError(f"unknown fault {unknown[0]!r}; {hint}--faults --list shows all")
+    chosen = kill.chosen([fault for fault in faults if not wanted or fault.id in wanted], claims)
+    if options.list:
+        print(kill.list_faults(chosen, width=columns))
+        return 0
+    check_out(options.out)
+    end_on_termination()
+    with ExitStack() as stack:
+        executor = None
+        if options.dask is not None:
+            executor, _ = stack.enter_context(cluster.connect(options.dask))
+        mark(options.out)
+        stack.enter_context(sole_use(options.out))
+        matrix = kill.kill(
+            experiments,
+            chosen,
+            profile=Profile(thorough=options.thorough),
+            seed=options.seed,
+            out=options.out,
+            jobs=options.jobs,
+            executor=executor,
+            stream=sys.stderr,
+        )
+        path = options.out / "faults.json"
+        write_atomically(path, kill.to_json(matrix, date=now()))
+    tell_cells(matrix)
+    print(kill.to_text(matrix, width=columns))
+    print(f"Kill matrix: {path}")
+    return 0 if matrix.succeeded else 1
 
 
 def check_out(out: Path) -> None:
@@ -567,8 +664,7 @@ def write(found: Run, out: Path, experiments: Sequence[Experiment]) -> None:
     """Write ``results.json`` and the report, each as a whole or not at all."""
     if not is_ours(out):  # someone deleted it meanwhile
         mark(out)
-    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    write_atomically(out / "results.json", report.to_json(found, date=date))
+    write_atomically(out / "results.json", report.to_json(found, date=now()))
     write_atomically(out / "report.html", page.to_html(found, known=experiments, faults=planted_faults(out)))
 
 
@@ -594,13 +690,23 @@ def own_command(options: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
-def show(found: Run, out: Path, columns: int) -> None:
-    """Print what was found on stdout, and how it came about on stderr."""
+def now() -> str:
+    """Write the time, in UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def tell_cells(found: Run | Matrix) -> None:
+    """Say on stderr how the cells came about."""
     for sentence in found.corrupt[:MOST_CORRUPT]:
         complain(f"{sentence}; measured again")
     if found.reused or found.corrupt:
         again = f" ({len(found.corrupt)} because their files were corrupt)" if found.corrupt else ""
         complain(f"{found.measured} cells measured{again}, {found.reused} reused from an earlier run")
+
+
+def show(found: Run, out: Path, columns: int) -> None:
+    """Print what was found on stdout, and how it came about on stderr."""
+    tell_cells(found)
     for decision in found.decisions:
         if decision.text:
             print(decision.text, end="\n\n")

@@ -1,8 +1,8 @@
 """Stored cells: one JSON file per cell of measurement, so that a killed run loses only what was running.
 
 A cell's file is named by a hash of everything its numbers may depend on (experiment, inputs, root seed, stamp
-of code and machine). It appears whole or not at all: it is written beside its place, flushed to the disk and
-renamed. It carries a hash of all it holds; a file that does not check out is corrupt, and is measured again.
+of code and machine, planted fault). It appears whole or not at all: it is written beside its place, flushed to the
+disk and renamed. It carries a hash of all it holds; a file that does not check out is corrupt, and is measured again.
 
 One run at a time uses a folder (`sole_use`). What a killed run was writing stays behind under a temporary name,
 and the next run clears it away.
@@ -183,17 +183,27 @@ class Cell:
         Root seed of the run.
     stamp : str
         Fingerprint of code and machine; see `verify.environment.stamp`.
+    fault : str
+        Id of the fault planted in what is measured; empty for the project's own code. Results of replaced
+        routines must never pass for results of the project's own.
     """
 
     experiment: str
     inputs: Inputs
     seed: int
     stamp: str
+    fault: str = ""
 
     @property
     def identity(self) -> dict[str, Any]:
         """Everything that the cell's numbers may depend on."""
-        return {"experiment": self.experiment, "inputs": self.inputs, "seed": self.seed, "stamp": self.stamp}
+        return {
+            "experiment": self.experiment,
+            "inputs": self.inputs,
+            "seed": self.seed,
+            "stamp": self.stamp,
+            "fault": self.fault,
+        }
 
     @property
     def name(self) -> str:

@@ -35,6 +35,7 @@ import reference.gauss_newton
 import reference.multi_layer
 import reference.multi_layer_gauss_newton
 import reference.output_layer
+import reference.signals
 import reference.two_layer
 
 Verdict = Literal["holds", "fails", "undecided", "invalid"]
@@ -168,6 +169,10 @@ class CodeUnderTest:
         See `fast.sketch` and `fast.regression`.
     rectangular_product, rectangular_multiplications, rectangular_error_bound : callable
         See `fast.rectangular_product`.
+    shift_for, second_moment : callable
+        The constants that theory gives; see `reference.two_layer` and `reference.signals`.
+    signal_spread, signal_gain, wide_enough : callable
+        What is predicted about signals in depth; see `reference.signals`.
     """
 
     initialize: Callable[..., Any] = reference.two_layer.initialize
@@ -200,3 +205,8 @@ class CodeUnderTest:
     rectangular_product: Callable[..., Any] = fast.rectangular_product.multiply
     rectangular_multiplications: Callable[..., Any] = fast.rectangular_product.multiplications
     rectangular_error_bound: Callable[..., Any] = fast.rectangular_product.error_bound
+    shift_for: Callable[..., Any] = reference.two_layer.shift_for
+    second_moment: Callable[..., Any] = reference.signals.second_moment
+    signal_spread: Callable[..., Any] = reference.signals.spread
+    signal_gain: Callable[..., Any] = reference.signals.gain
+    wide_enough: Callable[..., Any] = reference.signals.wide_enough

@@ -12,8 +12,9 @@ in an order that mixes all experiments, so that the time left can be estimated f
 process first makes sure that it runs the same code and libraries.
 
 No failure is silent and none is fatal to the rest: a cell that raises, a result that is not finite, a claim
-that its experiment does not decide make the claims *invalid*, with the reason. Only a ``KeyboardInterrupt``, or an
-executor that cancels what it was given, ends a run early; what was measured by then is kept.
+that its experiment does not decide, trials that are copies of each other make the claims *invalid*, with the
+reason. Only a ``KeyboardInterrupt``, or an executor that cancels what it was given, ends a run early; what was
+measured by then is kept.
 """
 
 from __future__ import annotations
@@ -81,6 +82,8 @@ class Decision:
         Says what `draw` shows.
     command : str
         The command that finds the same again, where it is not ``--claims`` with the experiment's name.
+    broken : bool
+        Whether a cell or the experiment raised, so that the verdicts are not its own.
     """
 
     name: str
@@ -93,6 +96,7 @@ class Decision:
     text: str = ""
     caption: str = ""
     command: str = ""
+    broken: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,16 +184,49 @@ def run(
     Interrupted
         ``KeyboardInterrupt`` while measuring, or the executor cancelled cells.
     """
-    jobs = min(environment.usable_cores(), MOST_WORKERS) if jobs is None else jobs
     code = CodeUnderTest() if code is None else code
     profile = Profile() if profile is None else profile
     check_arguments(experiments, seed, jobs)
     described = environment.describe() | dict(about_executor or {})
     stamp = environment.stamp(described)
-    plans = [plan(experiment, profile, seed, stamp) for experiment in experiments]
-    # Results of replaced routines must never pass for results of the project's own.
-    store = CellStore(out / "cells") if out is not None and code == CodeUnderTest() else None
-    sweep = Sweep(plans, store, code, environment.must_agree(described), stream)
+    plans = [plan(experiment, profile, seed, stamp, code=code) for experiment in experiments]
+    if code != CodeUnderTest():
+        out = None  # these routines have no name under which their results could be kept apart
+    sweep = measure_plans(plans, described, out=out, jobs=jobs, executor=executor, stream=stream)
+    described |= {"seed": seed, "profile": "thorough" if profile.thorough else "default"}
+    decisions = tuple(decide(each, sweep.outcomes) for each in plans)
+    measured = sweep.total - sweep.reused
+    return Run(decisions, described, measured, sweep.reused, tuple(sweep.corrupt), sweep.damaged)
+
+
+def measure_plans(
+    plans: Sequence[Plan],
+    described: dict[str, Any],
+    *,
+    out: Path | None = None,
+    jobs: int | None = None,
+    executor: Executor | None = None,
+    stream: TextIO | None = None,
+) -> Sweep:
+    """Look up or measure every cell of the plans; see `run` for the arguments and for what is raised.
+
+    Parameters
+    ----------
+    plans : sequence of Plan
+        What to measure; a cell that two of them share is measured once.
+    described : mapping
+        As returned by `verify.environment.describe`; every worker must agree with it.
+    out, jobs, executor, stream
+        As for `run`.
+
+    Returns
+    -------
+    Sweep
+        With an outcome for every cell.
+    """
+    jobs = min(environment.usable_cores(), MOST_WORKERS) if jobs is None else jobs
+    store = None if out is None else CellStore(out / "cells")
+    sweep = Sweep(plans, store, environment.must_agree(described), stream)
     try:
         sweep.measure(jobs, executor)
     except KeyboardInterrupt:
@@ -199,17 +236,14 @@ def run(
         raise Interrupted(len(sweep.outcomes), sweep.total, why) from None
     finally:
         sweep.progress.close()
-    described |= {"seed": seed, "profile": "thorough" if profile.thorough else "default"}
-    decisions = tuple(decide(each, sweep.outcomes) for each in plans)
-    measured = sweep.total - sweep.reused
-    return Run(decisions, described, measured, sweep.reused, tuple(sweep.corrupt), sweep.damaged)
+    return sweep
 
 
-def check_arguments(experiments: Sequence[Experiment], seed: int, jobs: int) -> None:
+def check_arguments(experiments: Sequence[Experiment], seed: int, jobs: int | None) -> None:
     """Refuse what cannot be run; see `run` for the errors."""
     if seed < 0:
         raise InputError(f"seed is {seed}; pass 0 or more")
-    if jobs < 0:
+    if jobs is not None and jobs < 0:
         raise InputError(f"jobs is {jobs}; pass 0 (this process) or the number of worker processes")
     names = [experiment.name for experiment in experiments]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -219,14 +253,32 @@ def check_arguments(experiments: Sequence[Experiment], seed: int, jobs: int) -> 
 
 @dataclass(frozen=True)
 class Plan:
-    """An experiment's cells, or the reason why it has none."""
+    """An experiment's cells and the code to measure in them, or the reason why it has none.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What is decided.
+    cells : tuple of Cell
+        What is measured.
+    code : CodeUnderTest
+        On what.
+    problem : str
+        Why there are no cells.
+    broken : bool
+        Whether that is because the experiment raised.
+    """
 
     experiment: Experiment
     cells: tuple[Cell, ...]
+    code: CodeUnderTest
     problem: str = ""
+    broken: bool = False
 
 
-def plan(experiment: Experiment, profile: Profile, seed: int, stamp: str) -> Plan:
+def plan(
+    experiment: Experiment, profile: Profile, seed: int, stamp: str, *, code: CodeUnderTest, fault: str = ""
+) -> Plan:
     """List an experiment's cells, with inputs as they will be read back from JSON.
 
     Parameters
@@ -239,6 +291,10 @@ def plan(experiment: Experiment, profile: Profile, seed: int, stamp: str) -> Pla
         Root seed.
     stamp : str
         Fingerprint of code and machine.
+    code : CodeUnderTest
+        What the cells are measured on.
+    fault : str
+        Name of the fault in experiment or code, if there is one.
 
     Returns
     -------
@@ -247,12 +303,12 @@ def plan(experiment: Experiment, profile: Profile, seed: int, stamp: str) -> Pla
     try:
         inputs = [json.loads(canonical(each)) for each in experiment.cells(profile)]
     except Exception as error:
-        return Plan(experiment, (), f"its cells could not be listed: {in_words(error)}")
-    cells = tuple(Cell(experiment.name, each, seed, stamp) for each in inputs)
+        return Plan(experiment, (), code, f"its cells could not be listed: {in_words(error)}", broken=True)
+    cells = tuple(Cell(experiment.name, each, seed, stamp, fault) for each in inputs)
     if len({cell.name for cell in cells}) < len(cells):
         # Equal inputs mean equal random numbers: the copy would pass for a second, independent trial.
-        return Plan(experiment, (), "two of its cells have equal inputs, so they are one piece of evidence")
-    return Plan(experiment, cells)
+        return Plan(experiment, (), code, "two of its cells have equal inputs, so they are one piece of evidence")
+    return Plan(experiment, cells, code)
 
 
 def in_words(error: BaseException) -> str:
@@ -370,8 +426,6 @@ class Sweep:
         What to measure.
     store : CellStore or None
         Where cells are kept.
-    code : CodeUnderTest
-        The routines that the claims are about.
     expected : dict
         In what every worker must agree with this process; see `verify.environment.must_agree`.
     stream : text stream or None
@@ -379,19 +433,18 @@ class Sweep:
     """
 
     def __init__(
-        self,
-        plans: Sequence[Plan],
-        store: CellStore | None,
-        code: CodeUnderTest,
-        expected: dict[str, str],
-        stream: TextIO | None,
+        self, plans: Sequence[Plan], store: CellStore | None, expected: dict[str, str], stream: TextIO | None
     ) -> None:
         self.store = store
-        self.code = code
         self.expected = expected
-        self.experiments = {each.experiment.name: each.experiment for each in plans}
         self.corrupt: list[str] = []
-        cells = [cell for each in plans for cell in each.cells]
+        self.plans: dict[str, Plan] = {}
+        """By name of the cell: the plan that wants it, the first of several."""
+        cells: list[Cell] = []
+        for each in plans:
+            for cell in each.cells:
+                if self.plans.setdefault(cell.name, each) is each:
+                    cells.append(cell)
         self.total = len(cells)
         self.outcomes: dict[str, Measured | str] = {}
         """By name of the cell: what was measured, or why nothing was."""
@@ -418,8 +471,8 @@ class Sweep:
         """Measure what is pending: untimed cells side by side, then timed ones one by one."""
         # Names are hashes, so their order mixes cheap and dear cells of all experiments.
         pending = sorted(self.pending, key=lambda cell: cell.name)
-        timed = [cell for cell in pending if self.experiments[cell.experiment].timed]
-        untimed = [cell for cell in pending if not self.experiments[cell.experiment].timed]
+        timed = [cell for cell in pending if self.plans[cell.name].experiment.timed]
+        untimed = [cell for cell in pending if not self.plans[cell.name].experiment.timed]
         if executor is not None:
             lost, left = self.measure_on(executor, untimed, len(untimed))
             for cell in lost + left:
@@ -496,10 +549,10 @@ class Sweep:
 
     def submit(self, executor: Executor, cell: Cell) -> Future[Measured | str]:
         """Hand one cell to an executor."""
-        measure = self.experiments[cell.experiment].measure
+        wanted = self.plans[cell.name]
         if isinstance(executor, InThisProcess):
-            return executor.submit(measure_cell, measure, cell, self.code)
-        return executor.submit(measure_elsewhere, self.expected, measure, cell, self.code)
+            return executor.submit(measure_cell, wanted.experiment.measure, cell, wanted.code)
+        return executor.submit(measure_elsewhere, self.expected, wanted.experiment.measure, cell, wanted.code)
 
     def record(self, cell: Cell, outcome: Measured | str) -> None:
         """Keep an outcome; on disk too, unless it is an error, which deserves another try."""
@@ -608,17 +661,21 @@ def decide(planned: Plan, outcomes: dict[str, Measured | str]) -> Decision:
     results = [(cell.inputs, outcome.result) for cell, outcome in found if isinstance(outcome, Measured)]
     seconds = sum(outcome.seconds for _, outcome in found if isinstance(outcome, Measured))
     failed = [(cell, outcome) for cell, outcome in found if isinstance(outcome, str)]
-    problem = planned.problem
+    problem, broken = planned.problem, planned.broken
     if failed:
+        broken = True
         first, words = failed[0]
         where = canonical(first.inputs)
         problem = f"{len(failed)} of {len(found)} cells gave no result; the first, {where}: {words}"
+    elif all_copies([(cell, outcome) for cell, outcome in found if isinstance(outcome, Measured)]):
+        problem = "trials that differ in nothing but their seed gave one result, so they are one piece of evidence"
     findings: dict[str, Finding] = {}
     if not problem:
         try:
             findings = {finding.claim: finding for finding in experiment.decide(copy.deepcopy(results))}
+            broken = any(claim.id not in findings for claim in experiment.claims)
         except Exception as error:
-            problem = f"its claims could not be decided: {in_words(error)}"
+            problem, broken = f"its claims could not be decided: {in_words(error)}", True
     problem = problem or "the experiment decided nothing about it"
     draw = None if not findings else experiment.plot
     return Decision(
@@ -633,7 +690,30 @@ def decide(planned: Plan, outcomes: dict[str, Measured | str]) -> Decision:
         cells=len(found),
         draw=None if draw is None else partial(plot_results, draw, results),
         caption=caption(draw),
+        broken=broken,
     )
+
+
+def all_copies(found: Sequence[tuple[Cell, Measured]]) -> bool:
+    """Tell whether independent trials are copies of each other: random numbers that do not depend on the seed.
+
+    Parameters
+    ----------
+    found : sequence of (Cell, Measured)
+        All cells of an experiment.
+
+    Returns
+    -------
+    bool
+        Whether cells whose inputs differ in ``seed`` alone have equal results throughout. Some may be equal by chance,
+        or because nothing random remains at their size; all of them never are.
+    """
+    trials: dict[str, list[str]] = {}
+    for cell, outcome in found:
+        if "seed" in cell.inputs:
+            trials.setdefault(canonical({**cell.inputs, "seed": None}), []).append(outcome.result_text)
+    repeated = [results for results in trials.values() if len(results) > 1]
+    return bool(repeated) and all(len(set(results)) == 1 for results in repeated)
 
 
 def caption(plot: Callable[..., None] | None) -> str:

@@ -512,6 +512,21 @@ def test_a_broken_experiment_is_invalid(change: dict[str, Any], words: str) -> N
     assert words in reasons(replace(TOY, **change))
 
 
+def test_trials_that_are_all_copies_are_one_piece_of_evidence() -> None:
+    def one_stream(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Result:
+        return measure(inputs, np.random.default_rng(0), code)
+
+    def mostly(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Result:
+        return measure(inputs, rng if inputs == {"m": 4, "seed": 2} else np.random.default_rng(0), code)
+
+    assert verdicts(replace(TOY, measure=one_stream)) == {"invalid"}
+    assert "differ in nothing but their seed" in reasons(replace(TOY, measure=one_stream))
+    assert verdicts(replace(TOY, measure=mostly)) == {"holds", "fails"}
+    # Without seeds there are no repeated trials that could be copies.
+    alone = replace(TOY, cells=lambda profile: [{"m": 2}, {"m": 4}], measure=one_stream)
+    assert verdicts(alone) == {"holds", "fails"}
+
+
 @pytest.mark.parametrize(
     ("estimate", "interval", "verdict", "expected"),
     [
