@@ -15,6 +15,7 @@ from verify.claims import (
     events,
     fine_tuning,
     first_ratio,
+    kernel_regression,
     lazy_width,
     low_rank,
     ntk,
@@ -32,6 +33,7 @@ from verify.claims import (
     stability,
     time,
     total_time,
+    unshifted,
 )
 from verify.experiment import Experiment
 
@@ -48,6 +50,8 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     phase_diagram.EXPERIMENT,
     practical_width.EXPERIMENT,
     sensitivity.EXPERIMENT,
+    kernel_regression.EXPERIMENT,
+    unshifted.EXPERIMENT,
     lazy_width.EXPERIMENT,
     cost.EXPERIMENT,
     events.EXPERIMENT,
