@@ -260,7 +260,7 @@ class EventRun(_TwoLayerRun["Trial | AllTrial", "WatchedPairs | AllPairs"]):
 
     def _begin(self) -> WatchedPairs | AllPairs:
         """Find the pairs to watch, or go over to whole arrays at once where the sample says that too many fire."""
-        scores = _sample(self.initial.weights, self.X)
+        scores = sample_scores(self.initial.weights, self.X)
         if np.count_nonzero(scores >= self.initial.shift) > self.watch.limit(*scores.shape):
             work = dict.fromkeys(PHASES, 0)
             whole = AllPairs.start(self.initial, self.X, self.inner_products, work)
@@ -328,7 +328,7 @@ class EventRun(_TwoLayerRun["Trial | AllTrial", "WatchedPairs | AllPairs"]):
         if rounding_floor(float(np.trace(whole.gram())), trial.g) > MOST_LOST * self.scale / 10:
             return
         drift = float(np.abs(trial.g).max()) / np.sqrt(self.initial.width)
-        band = band_for(drift, _sample(whole.weights, self.X), self.initial.shift, self.inner_products)
+        band = band_for(drift, sample_scores(whole.weights, self.X), self.initial.shift, self.inner_products)
         moved = (whole.neurons, whole.weights)
         watched = self.watch(self.initial, self.X, self.inner_products, band, scale=self.scale, moved=moved)
         whole.work["compute"] += whole.weights.size * n
@@ -414,7 +414,7 @@ def band_for(drift: float, scores: FloatArray, shift: float, inner_products: Flo
     return min(float(band), max(0.0, shift - float(farthest)))
 
 
-def _sample(weights: FloatArray, X: FloatArray) -> FloatArray:
+def sample_scores(weights: FloatArray, X: FloatArray) -> FloatArray:
     """Compute the scores of as many neurons as make one block, taken at equal distances."""
     stride = max(1, len(weights) * len(X) // BLOCK_ENTRIES)
     scores: FloatArray = weights[::stride] @ X.T

@@ -47,6 +47,17 @@ PHASES = ("read", "factors", "fold")
 """What is counted: entries of ``W(0)`` read and multiplied, multiply-adds with ``F`` and factors, those of folds."""
 
 
+def row_lengths(H: sparse.csr_array) -> FloatArray:
+    """Compute the length of every row: (n,)."""
+    lengths: FloatArray = np.sqrt(np.bincount(row_numbers(H), weights=H.data**2, minlength=H.shape[0]))
+    return lengths
+
+
+def row_numbers(H: sparse.csr_array) -> IntArray:
+    """Tell the row of every stored entry: (nnz,)."""
+    return np.repeat(np.arange(H.shape[0]), np.diff(H.indptr))
+
+
 class LowRankWeights:
     """A matrix ``W`` that takes its updates as factors.
 
@@ -199,24 +210,49 @@ class LowRankWeights:
         -------
         ndarray (n, p)
         """
-        n, q = H.shape
-        p = len(self.initial)
-        if H.nnz * DENSE_FORWARD > n * q:
+        if self.takes_whole(H):
             product: FloatArray = H.toarray() @ self.initial.T
-            self.work["read"] += n * self.initial.size
+            self.work["read"] += H.shape[0] * self.initial.size
         else:
             product = _times_columns(H, self.initial)
-            self.work["read"] += H.nnz * p
+            self.work["read"] += H.nnz * len(self.initial)
+        rows, added = self.added(H)
+        product[:, rows] += added
+        return product
+
+    def takes_whole(self, H: sparse.csr_array) -> bool:
+        """Tell whether `multiply` would use the whole of ``W(0)``; see departure 3."""
+        return bool(H.nnz * DENSE_FORWARD > H.shape[0] * H.shape[1])
+
+    def added(self, H: sparse.csr_array) -> tuple[IntArray, FloatArray]:
+        """Compute what training has added to ``W h``: ``(F + left^T right) h``.
+
+        Parameters
+        ----------
+        H : csr_array (n, q)
+            Vectors, one per row.
+
+        Returns
+        -------
+        rows : ndarray (u,) of int
+            Where it may differ from 0; increasing.
+        added : ndarray (n, u)
+        """
+        n = H.shape[0]
+        rows = np.flatnonzero(self.touched_rows)
+        added = np.zeros((n, len(rows)))
         if self.rank:
-            coefficients = _overlap(H, self.right)
-            rows = np.flatnonzero(self.touched_rows)
-            product[:, rows] += _times_factors(coefficients, self.left, rows)
+            added = _times_factors(_overlap(H, self.right), self.left, rows)
             self._wait(_overlap_work(H, self.right) + n * self.left.nnz)
         if self.block.size:
             here = H[:, self.columns]
-            product[:, self.rows] += here @ self.block.T
+            waiting, own = added, rows
+            rows = np.union1d(own, self.rows)
+            added = np.zeros((n, len(rows)))
+            added[:, np.searchsorted(rows, own)] = waiting
+            added[:, np.searchsorted(rows, self.rows)] += here @ self.block.T
             self.work["factors"] += here.nnz * len(self.rows)
-        return product
+        return rows, added
 
     def multiply_at(self, P: sparse.csr_array, pattern: sparse.csr_array) -> FloatArray:
         """Compute ``W^T p`` for some vectors, at some entries of each alone.
@@ -233,22 +269,31 @@ class LowRankWeights:
         ndarray (pattern.nnz,)
             In the order in which ``pattern`` stores its entries.
         """
-        n = pattern.shape[0]
-        row_of = np.repeat(np.arange(n), np.diff(pattern.indptr))
-        if P.nnz * DENSE_BACK > P.shape[0] * P.shape[1]:
-            values: FloatArray = (P.toarray() @ self.initial)[row_of, pattern.indices]
-            self.work["read"] += n * self.initial.size
+        if self.takes_whole_back(P):
+            row = row_numbers(pattern)
+            values: FloatArray = (P.toarray() @ self.initial)[row, pattern.indices]
+            self.work["read"] += P.shape[0] * self.initial.size
         else:
             values, read = _gather(self.initial, P, pattern)
             self.work["read"] += read
+        return self.with_added_at(values, P, pattern)
+
+    def takes_whole_back(self, P: sparse.csr_array) -> bool:
+        """Tell whether `multiply_at` would use the whole of ``W(0)``; see departure 3."""
+        return bool(P.nnz * DENSE_BACK > P.shape[0] * P.shape[1])
+
+    def with_added_at(self, values: FloatArray, P: sparse.csr_array, pattern: sparse.csr_array) -> FloatArray:
+        """Complete ``W(0)^T p`` at the entries of a pattern by what training has added; see `multiply_at`."""
+        n = pattern.shape[0]
+        row_of = row_numbers(pattern)
         if self.rank:
             coefficients = _overlap(P, self.left)
             columns = np.flatnonzero(self.touched_columns)
-            values += _pick(_times_factors(coefficients, self.right, columns), columns, row_of, pattern.indices)
+            values += pick(_times_factors(coefficients, self.right, columns), columns, row_of, pattern.indices)
             self._wait(_overlap_work(P, self.left) + n * self.right.nnz)
         if self.block.size:
             here = P[:, self.rows]
-            values += _pick(here @ self.block, self.columns, row_of, pattern.indices)
+            values += pick(here @ self.block, self.columns, row_of, pattern.indices)
             self.work["factors"] += here.nnz * len(self.columns)
         return values
 
@@ -313,13 +358,31 @@ def _overlap_work(H: sparse.csr_array, factor: sparse.csr_array) -> int:
 
 
 def _times_factors(coefficients: FloatArray, factors: sparse.csr_array, columns: IntArray) -> FloatArray:
-    """Combine the rows of a sparse matrix (k, p) with coefficients (n, k), at some of its columns."""
-    combined: FloatArray = (factors[:, columns].T @ np.ascontiguousarray(coefficients.T)).T
+    """Combine the rows of a sparse matrix (k, p) with coefficients (n, k), at the columns that have entries."""
+    place = np.empty(factors.shape[1], dtype=factors.indices.dtype)
+    place[columns] = np.arange(len(columns))
+    shape = factors.shape[0], len(columns)
+    narrow = sparse.csr_array((factors.data, place[factors.indices], factors.indptr), shape=shape)
+    combined: FloatArray = (narrow.T @ np.ascontiguousarray(coefficients.T)).T
     return combined
 
 
-def _pick(image: FloatArray, columns: IntArray, row: IntArray, column: IntArray) -> FloatArray:
-    """Pick entries of a matrix of which only some columns (increasing) are given; the others are 0."""
+def pick(image: FloatArray, columns: IntArray, row: IntArray, column: IntArray) -> FloatArray:
+    """Pick entries of a matrix of which only some columns are given, and the others are 0.
+
+    Parameters
+    ----------
+    image : ndarray (n, len(columns))
+        The columns given.
+    columns : ndarray of int
+        Their numbers; increasing.
+    row, column : ndarray (k,) of int
+        Which entries.
+
+    Returns
+    -------
+    ndarray (k,)
+    """
     if not len(columns):
         return np.zeros(len(row))
     place = np.searchsorted(columns, column)

@@ -4,6 +4,7 @@ Mathematics: `reference.multi_layer`. On a point only about ``k = m Phi(-b)`` ne
 ``p_l`` have ``k`` entries, at the same places, and::
 
     forward    z_l = W_l h_(l-1)                    the columns of W_l at the entries of h_(l-1)             k m a point
+               or, in training, only the scores that may have reached the shift: `fast.certified_scores`
     backward   q_(l-1) = W_l^T p_l where h_(l-1) is not zero: rows at p_l, columns at h_(l-1)                k^2 a point
     Gram       sum over the trained layers of (P_l P_l^T) o (H_(l-1) H_(l-1)^T)    sparse products, at most n^2 k
 
@@ -23,7 +24,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 
-from fast.low_rank import LowRankWeights
+from fast.certified_scores import CertifiedScores
+from fast.low_rank import LowRankWeights, row_lengths, row_numbers
 from fast.sketch import sketch_tensors, sketch_tensors_work
 from reference.multi_layer import MultiLayerNetwork
 from reference.notation import FloatArray, InputError, IntArray, check_points
@@ -70,17 +72,6 @@ class SparseSignals:
             self.fired(), [row_lengths(h) for h in self.hidden[:-1]], network)
 
 
-def row_lengths(H: sparse.csr_array) -> FloatArray:
-    """Compute the length of every row: (n,)."""
-    lengths: FloatArray = np.sqrt(np.bincount(row_numbers(H), weights=H.data**2, minlength=H.shape[0]))
-    return lengths
-
-
-def row_numbers(H: sparse.csr_array) -> IntArray:
-    """Tell the row of every stored entry: (nnz,)."""
-    return np.repeat(np.arange(H.shape[0]), np.diff(H.indptr))
-
-
 def scale_rows(P: sparse.csr_array, g: FloatArray) -> sparse.csr_array:
     """Multiply row ``i`` by ``g_i``, and keep the pattern."""
     return sparse.csr_array((P.data * g[row_numbers(P)], P.indices, P.indptr), shape=P.shape)
@@ -119,7 +110,10 @@ def fire(
 
 
 def forward(
-    layers: Sequence[LowRankWeights], network: MultiLayerNetwork, X: FloatArray | sparse.csr_array
+    layers: Sequence[LowRankWeights],
+    network: MultiLayerNetwork,
+    X: FloatArray | sparse.csr_array,
+    certified: Sequence[CertifiedScores] | None = None,
 ) -> SparseSignals:
     """Send points through the layers.
 
@@ -131,21 +125,31 @@ def forward(
         Says ``b`` and ``c``.
     X : ndarray or csr_array (n, d)
         Points.
+    certified : sequence of L CertifiedScores, optional
+        What is known about the layers from earlier calls with the same points.
 
     Returns
     -------
     SparseSignals
     """
     hidden, sizes = [sparse.csr_array(X)], []
-    for weights in layers:
-        h, size = fire(weights.multiply(hidden[-1]), network)
+    for number, weights in enumerate(layers):
+        if certified is None:
+            scores = weights.multiply(hidden[-1])
+        else:
+            scores = certified[number].multiply(weights, hidden[-1], network.shift)
+        h, size = fire(scores, network)
         hidden.append(h)
         sizes.append(size)
     return SparseSignals(tuple(hidden), tuple(sizes))
 
 
 def backward(
-    layers: Sequence[LowRankWeights], network: MultiLayerNetwork, signals: SparseSignals, lowest: int
+    layers: Sequence[LowRankWeights],
+    network: MultiLayerNetwork,
+    signals: SparseSignals,
+    lowest: int,
+    certified: Sequence[CertifiedScores] | None = None,
 ) -> dict[int, sparse.csr_array]:
     """Send sensitivities back from the last layer to the lowest trained one.
 
@@ -159,6 +163,8 @@ def backward(
         From `forward`.
     lowest : int
         Layers from here to ``L`` are answered.
+    certified : sequence of CertifiedScores, optional
+        Of the layers above the lowest; they may have the weights at hand.
 
     Returns
     -------
@@ -176,7 +182,11 @@ def backward(
         P = sparse.csr_array((q / signals.sizes[layer - 1][row], h.indices, h.indptr), shape=h.shape)
         found[layer] = P
         if layer > lowest:
-            q = layers[layer - 1].multiply_at(P, signals.hidden[layer - 1])
+            weights, below = layers[layer - 1], signals.hidden[layer - 1]
+            if certified is None:
+                q = weights.multiply_at(P, below)
+            else:
+                q = certified[layer - lowest - 1].multiply_at(weights, P, below)
     return found
 
 

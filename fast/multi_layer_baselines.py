@@ -21,8 +21,8 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from scipy.linalg.blas import dgemm
 
-from fast.low_rank import LowRankWeights
-from fast.multi_layer import SparseSignals, TensorJacobian, backward, fire, forward, row_numbers, scale_rows
+from fast.low_rank import LowRankWeights, row_numbers
+from fast.multi_layer import SparseSignals, TensorJacobian, backward, fire, forward, scale_rows
 from fast.regression import solve_cholesky
 from reference.multi_layer import MultiLayerNetwork, check_growth, check_layers, check_network, check_reach
 from reference.notation import (

@@ -4,11 +4,14 @@ Mathematics: the iteration of `reference.multi_layer_gauss_newton` on the sparse
 
     prepare   signals up to the lowest trained layer ``l``; its scores Z = H_(l-1) W_l^T      m^2 for each layer, once
               where a neuron fires on some point: no other ever moves, or fires
-    forward   the layers above ``l`` from their fired neurons                                 n k m for each
+    forward   the layers above ``l``, where bounds leave ``c`` scores of a point in doubt       n k c for each
     backward  sensitivities down to layer ``l``                                               n k^2 for each
     solve     G g = f - y, G from inner products of the factors                               n^2 k, n^3
     step      layer ``l``: Z <- Z - (H H^T) (g P_l), c <- c - g P_l                            n^2 k
               the others: n more factors -g_i p_i and h_i                                     n k
+
+*Scores are bounded before they are computed* (ours). Signals move little, so few neurons can have reached the shift; no
+weight of the others is read. ``c`` falls to ``k`` as training converges: `fast.certified_scores`.
 
 *The lowest trained layer reads its matrix once* (ours). Its inputs ``H = H_(l-1)`` never change, so its weights are
 ``W_l(0) + c^T H`` and its scores change by ``(H H^T)`` times the step: no weight is formed before the end. The layers
@@ -21,7 +24,8 @@ The (m, m) matrices are read by columns. One that is stored row by row is copied
 above the lowest trained one; `reference.multi_layer.initialize` stores them by columns.
 
 Departures from the paper
-1. The lowest trained layer and the last layer alone, as said. The paper treats all layers alike.
+1. Bounded scores, the lowest trained layer, and the last layer alone, as said. The paper treats all layers alike, and
+   reads ``n k m`` entries forward in every iteration.
 2. Factors are folded when waiting has cost as much as a fold, not at a power of ``m``: departure 1 of `fast.low_rank`.
    Most runs end before. ``rank_budget`` sets a rank.
 3. ``solver="cholesky"`` solves with ``G`` itself. ``solver="sketch"`` is the paper's: a tensor sketch of the rank-one
@@ -39,8 +43,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 
+from fast.certified_scores import CertifiedScores
 from fast.gauss_newton import EventRun
-from fast.low_rank import PHASES, LowRankWeights
+from fast.low_rank import PHASES, LowRankWeights, row_lengths
 from fast.multi_layer import (
     ImplicitMultiLayerNetwork,
     SparseSignals,
@@ -49,7 +54,6 @@ from fast.multi_layer import (
     check_network,
     fire,
     forward,
-    row_lengths,
     scale_rows,
     start_layers,
 )
@@ -254,6 +258,7 @@ class MultiLayerRun(TrainingRun[State, State, ImplicitMultiLayerNetwork]):
         relaid = sum(layer.initial.size for layer in layers if layer.relaid)
         self.below = forward(layers[: self.lowest - 1], self.initial, self.X)
         self.inputs = self.below.hidden[-1]
+        self.certified = [CertifiedScores() for _ in layers[self.lowest :]]
         self.input_products: FloatArray = (self.inputs @ self.inputs.T).toarray()
         scores = layers[self.lowest - 1].multiply(self.inputs)
         # A neuron that fires nowhere has zero gradient; here its inputs stay too, so it never moves and never fires.
@@ -267,7 +272,7 @@ class MultiLayerRun(TrainingRun[State, State, ImplicitMultiLayerNetwork]):
     ) -> State:
         """Send the signals on from the scores of the lowest trained layer."""
         hidden, size = fire(scores, self.initial, self.neurons)
-        above = forward(layers[self.lowest :], self.initial, hidden)
+        above = forward(layers[self.lowest :], self.initial, hidden, self.certified)
         self._count(fire=scores.size + len(scores) * self.initial.width * (len(layers) - self.lowest))
         return State(layers, scores, coefficients, self.below.followed_by(hidden, size, above), rounding)
 
@@ -285,7 +290,7 @@ class MultiLayerRun(TrainingRun[State, State, ImplicitMultiLayerNetwork]):
         state = self.state
         if state.jacobian is None:
             before = self._spent()
-            P = backward(state.layers, self.initial, state.signals, self.lowest)
+            P = backward(state.layers, self.initial, state.signals, self.lowest, self.certified)
             self._count_since(before, "backward")
             state.jacobian = TensorJacobian([(P[layer], state.signals.hidden[layer - 1]) for layer in self.trained])
             self._count(gram=state.jacobian.gram_work)

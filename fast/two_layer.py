@@ -297,15 +297,18 @@ class ImplicitNetwork:
         """
         points = check_points(X, self.initial.dim)
         warn_of_missing(self.initial, points)
+        return self.combine(self.initial.signs, points)
+
+    def combine(self, output_weights: FloatArray, points: FloatArray) -> FloatArray:
+        """Compute ``m^(-1/2) sum_r a_r max(<w_r, x_i> - b, 0)`` on points (n, d) for any ``a`` (u,)."""
         total = np.zeros(len(points))
-        signs, shift = self.initial.signs, self.initial.shift
         moved_weights = self.moved_weights()
         rows = max(1, BLOCK_ENTRIES // len(points))
-        for start in range(0, len(signs), rows):
+        for start in range(0, len(output_weights), rows):
             weights = self.initial.weights[start : start + rows].copy()
             first, last = np.searchsorted(self.moved, (start, start + rows))
             weights[self.moved[first:last] - start] = moved_weights[first:last]
-            total += np.maximum(points @ weights.T - shift, 0) @ signs[start : start + rows]
+            total += np.maximum(points @ weights.T - self.initial.shift, 0) @ output_weights[start : start + rows]
         predictions: FloatArray = total / np.sqrt(self.initial.width)
         return predictions
 

@@ -324,7 +324,7 @@ class WatchedPairs:
         trial : Trial
             From `try_step`.
         """
-        self.total = self.total + trial.g
+        self._advance(trial.g)
         self.drift = trial.drift
         self.predictions, self.rounding = trial.predictions, trial.rounding
         flipped = trial.looked[trial.flips]
@@ -373,6 +373,10 @@ class WatchedPairs:
         return ImplicitNetwork(self.network, self.X, neurons, weights=weights)
 
     # Coefficients and excesses
+
+    def _advance(self, g: FloatArray) -> None:
+        """Let a step change the coefficients of the pairs that fire: the clock moves, and no pair is touched."""
+        self.total = self.total + g
 
     def _coefficients(self, pairs: IntArray, total: FloatArray) -> FloatArray:
         """Compute ``c`` of some pairs (invariant 2)."""

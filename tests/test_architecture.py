@@ -15,6 +15,7 @@ VOCABULARY = {
     "reference.notation": None,  # all of it
     "reference.trace": None,
     "reference.two_layer": {"TwoLayerNetwork", "initialize", "shift_for"},
+    "reference.output_layer": {"JointNetwork"},
     "reference.sketch": {
         "Draw",
         "GaussianDraw",

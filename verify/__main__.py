@@ -60,15 +60,18 @@ examples:
   python -m verify --data mine.csv --target price --scale
   python -m verify --data digits --centre --fine-tune --save-network tuned.npz
   python -m verify --data more.csv --fine-tune --layers 2 --network tuned.npz
+  python -m verify --against HEAD~1             is this checkout slower than the commit before? about 90 seconds
 
 output:
   DIR/results.json   every claim with verdict, estimate, interval, margin, domain; and the environment
   DIR/report.html    the same for people, with plots; open it in a browser
   DIR/cells/         the measurements; a run that was interrupted goes on from there
+  DIR/against.json   with --against: ratios, intervals and verdicts, and the exact counts that differ
 
 exit status:
   0  no claim fails or is invalid       2    bad input: one line says what to change, nothing is written
   1  some claim fails or is invalid     130  interrupted: the same command continues
+  With --against: 0 nothing is slower, 1 something is slower (or stops).
 """
 
 ABOUT = """\
@@ -77,6 +80,7 @@ Written by "python -m verify"; safe to delete.
 results.json   every claim with its verdict
 report.html    the same with plots; open it in a browser
 cells/         the measurements, one file each; a later run of the same code reuses them
+against.json   what --against found
 """
 """Text of the file that marks a folder as ours, so that no other folder is ever written into."""
 
@@ -85,6 +89,9 @@ OWN_DATA = "data"
 """Experiment name of the claims about a user's own data."""
 DATA_OPTIONS = ("target", "centre", "scale", "rows", "width", "alpha", "drop_duplicates", "fine_tune")
 FINE_TUNE_OPTIONS = ("depth", "layers", "normalized", "network", "save_network")
+AGAINST_OPTIONS = ("loops", "rounds")
+NOT_AGAINST = ("claims", "data", "thorough", "jobs")
+"""What has no meaning beside ``--against``."""
 NETWORK_BRINGS = ("width", "depth", "alpha", "normalized")
 """What a saved network has already."""
 
@@ -137,6 +144,14 @@ def parser() -> Parser:
     tune.add_argument("--normalized", action="store_true", help="scale every hidden signal to length 1")
     tune.add_argument("--network", type=Path, metavar="FILE", help="start from a saved network, not a random one")
     tune.add_argument("--save-network", type=Path, metavar="FILE", help="write the fine-tuned network (.npz)")
+    beside = made.add_argument_group(
+        "another revision",
+        "Are the loops of this checkout slower than those of another revision of it? Both run in one process,\n"
+        "interleaved, beside an identical pair; changes that are not committed count as ours.",
+    )
+    beside.add_argument("--against", metavar="REV", help="any git revision: a commit, branch or tag")
+    beside.add_argument("--loops", metavar="ID,...", help="only these loops (a wrong name lists them)")
+    beside.add_argument("--rounds", type=int, metavar="N", help="how often each runs (default 60)")
     return made
 
 
@@ -194,6 +209,8 @@ def complain(message: str) -> None:
 def answer(options: argparse.Namespace, experiments: Sequence[Experiment] | None) -> int:
     """Do what the options say; returns the exit status."""
     check_options(options)
+    if options.against is not None:
+        return compare_revisions(options)
     if experiments is None:
         from verify.claims import EXPERIMENTS  # imports every experiment, which --help need not wait for
 
@@ -229,6 +246,18 @@ def answer(options: argparse.Namespace, experiments: Sequence[Experiment] | None
     return 0 if report.succeeded(found) else 1
 
 
+def compare_revisions(options: argparse.Namespace) -> int:
+    """Run the loops of this checkout and of another revision; returns the exit status."""
+    from verify import against
+
+    check_out(options.out)
+    end_on_termination()
+    found, text = against.run(options)
+    mark(options.out)
+    print(text)
+    return found.status
+
+
 def check_options(options: argparse.Namespace) -> None:
     """Refuse options that make no sense, before anything is read or written.
 
@@ -257,6 +286,12 @@ def check_options(options: argparse.Namespace) -> None:
     given = given_among(options, FINE_TUNE_OPTIONS)
     if given and not options.fine_tune:
         raise InputError(f"--{given[0]} is for fine-tuning; add --fine-tune and the --data to do it with")
+    given = given_among(options, AGAINST_OPTIONS)
+    if given and options.against is None:
+        raise InputError(f"--{given[0]} is for comparing with a revision; name it with --against")
+    given = given_among(options, NOT_AGAINST)
+    if given and options.against is not None:
+        raise InputError(f"--{given[0]} does not go with --against; leave one of the two out")
     given = given_among(options, NETWORK_BRINGS)
     if given and options.network is not None:
         raise InputError(f"--{given[0]} comes with the network of --network; leave one of the two out")

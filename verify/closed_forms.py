@@ -19,6 +19,9 @@ FAN_OUT = 16
 DENSE_FORWARD, DENSE_BACK = 6, 12
 """Vectors with more than one entry in so many are multiplied by the whole matrix, as `fast.low_rank` documents it."""
 
+SURVEY, SLACK = 8, 1e-10
+"""One pair in doubt in so many leads to a survey; share of scores added to bounds: as in `fast.certified_scores`."""
+
 Patterns = Sequence[BoolArray]
 """Who fires in a deep network: the inputs (n, d), all true, then each layer (n, m)."""
 
@@ -128,6 +131,11 @@ def gram_work(fires: BoolArray) -> int:
     return (sparse if 64 * sparse <= max(512 * int(shared.sum()), dense) else dense) + n * n
 
 
+def joint_gram_work(fires: BoolArray) -> int:
+    """Count those of the Gram matrix of both layers: two such sums, and two operations per entry of ``G``."""
+    return 2 * gram_work(fires)
+
+
 def step_work(fires: BoolArray) -> int:
     """Count the multiply-adds of a step: one coefficient a pair, and ``n`` scores a pair."""
     return int(np.count_nonzero(fires)) * (len(fires) + 1)
@@ -214,12 +222,91 @@ def entries_read(P: BoolArray, H: BoolArray) -> int:
     return int(np.sum(P.sum(axis=1) * H.sum(axis=1)))
 
 
+class Doubt:
+    """Which scores of a layer have to be computed again as its inputs move, point by point and neuron by neuron.
+
+    Parameters
+    ----------
+    W : ndarray (p, q)
+        ``W(0)`` of the layer.
+    shift : float
+        A neuron fires when its score is as large.
+    """
+
+    def __init__(self, W: FloatArray, shift: float) -> None:
+        self.W, self.shift = W, shift
+        self.points: list[dict[str, FloatArray]] = []
+
+    def forward_work(self, h: FloatArray, fires: BoolArray, scores: FloatArray) -> int:
+        """Count the entries of ``W(0)`` that the next state reads.
+
+        Parameters
+        ----------
+        h : ndarray (n, q)
+            Inputs of the layer.
+        fires : ndarray (n, q) of bool
+            Who fires below.
+        scores : ndarray (n, p)
+            True scores of the layer, with all that training has added.
+
+        Returns
+        -------
+        int
+        """
+        if fires.sum() * DENSE_FORWARD > fires.size:
+            self.points = []
+            return int(len(h) * self.W.size)
+        first = not self.points
+        if first:
+            self.points = [{} for _ in h]
+        rows = zip(self.points, h, fires, scores, strict=True)
+        return sum(self._of_a_point(point, *each, survey=first) for point, *each in rows)
+
+    def _of_a_point(
+        self, point: dict[str, FloatArray], h: FloatArray, fires: BoolArray, scores: FloatArray, *, survey: bool
+    ) -> int:
+        # Kept for a point: `last` (q,), its inputs; `seen` (q,), who fired below; `path`, how far they moved; and of
+        # each neuron `exact`, its score with W(0) when last computed, and `since`, the path then.
+        own, p, work = self.W @ h, len(self.W), 0
+        if not survey:
+            new = fires & (point["seen"] == 0)
+            survey = 2 * new.sum() > fires.sum()
+            if not survey:
+                work += p * int(new.sum())
+                # The bound at the end of the path so far stays when N grows.
+                before = point["exact"] + self._lengths(point) * (point["path"] - point["since"])
+                point["seen"] = np.maximum(point["seen"], new)
+                point["since"] = point["path"] + 0 * point["since"] if new.any() else point["since"]
+                point["exact"] = before if new.any() else point["exact"]
+            point["path"] = point["path"] + np.linalg.norm(h - point["last"])
+            point["last"] = h
+        if not survey:
+            lengths = self._lengths(point)
+            bound = point["exact"] + lengths * (point["path"] - point["since"]) + (scores - own)
+            slack = SLACK * (lengths.max() * (np.linalg.norm(h) + point["path"]) + abs(self.shift))
+            doubtful = bound >= self.shift - slack
+            survey = bool(SURVEY * doubtful.sum() > p)
+            if not survey:
+                point["exact"] = np.where(doubtful, own, point["exact"])
+                point["since"] = np.where(doubtful, point["path"], point["since"])
+                return work + int(doubtful.sum()) * int(fires.sum())
+        point |= {"last": h, "seen": fires.astype(float), "path": np.zeros(1), "exact": own, "since": np.zeros(p)}
+        return work + p * int(fires.sum())
+
+    def _lengths(self, point: dict[str, FloatArray]) -> FloatArray:
+        """Compute ``N``: lengths of the rows of ``W(0)`` on the neurons that fired on the way."""
+        lengths: FloatArray = np.linalg.norm(self.W[:, point["seen"] > 0], axis=1)
+        return lengths
+
+
 def deep_preparation_work(fires: Patterns) -> int:
     """Count the entries of all matrices that the first pass forward reads."""
     return sum(columns_read(below, above.shape[1]) for below, above in pairwise(fires))
 
 
-def deep_work(states: Sequence[Patterns], trained: Sequence[int], budget: float | None) -> list[dict[str, int]]:
+def deep_work(
+    states: Sequence[Patterns], trained: Sequence[int], budget: float | None, forward: Sequence[int]
+) -> list[dict[str, int]]:
     """Compute every counter of a deep run but that of the solve.
 
     Parameters
@@ -230,6 +317,8 @@ def deep_work(states: Sequence[Patterns], trained: Sequence[int], budget: float 
         Trained layers, increasing, numbered from 1.
     budget : float or None
         Rank at which factors are folded; see `Factors.add`.
+    forward : sequence of T int
+        What each iteration reads on the way forward; see `Doubt`.
 
     Returns
     -------
@@ -240,7 +329,7 @@ def deep_work(states: Sequence[Patterns], trained: Sequence[int], budget: float 
     above = range(lowest + 1, depth + 1)
     factors = {layer: Factors(m, states[0][layer - 1].shape[1]) for layer in above}
     work = []
-    for now, then in pairwise(states):
+    for (now, then), read in zip(pairwise(states), forward, strict=True):
         counts = {
             "backward": sum(entries_read(now[layer], now[layer - 1]) for layer in above),
             "factors": sum(factors[layer].backward_work(now[layer]) for layer in above),
@@ -248,7 +337,7 @@ def deep_work(states: Sequence[Patterns], trained: Sequence[int], budget: float 
             "step": n * n * int(now[lowest].any(axis=0).sum())
             + sum(int(now[layer].sum() + now[layer - 1].sum()) for layer in trained[1:]),
             "fold": sum(factors[layer].add(now[layer], now[layer - 1], budget) for layer in trained[1:]),
-            "forward": sum(columns_read(then[layer - 1], m) for layer in above),
+            "forward": read,
             # Of the lowest trained layer only neurons that fire at the start are compared.
             "fire": n * (int(states[0][lowest].any(axis=0).sum()) + m * (depth - lowest)),
             "active_pairs": sum(int(fires.sum()) for fires in then[1:]),

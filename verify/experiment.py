@@ -26,6 +26,7 @@ import fast.lazy_width
 import fast.low_rank
 import fast.multi_layer_baselines
 import fast.multi_layer_gauss_newton
+import fast.output_layer
 import fast.rectangular_product
 import fast.regression
 import fast.shifted_ntk
@@ -34,6 +35,7 @@ import fast.threshold_search
 import reference.gauss_newton
 import reference.multi_layer
 import reference.multi_layer_gauss_newton
+import reference.output_layer
 import reference.two_layer
 
 Verdict = Literal["holds", "fails", "undecided", "invalid"]
@@ -147,6 +149,9 @@ class CodeUnderTest:
         `fast.baselines.DenseRun`.
     lazy_initialize : callable
         Draws only the neurons that fire; see `fast.lazy_width.initialize`.
+    joint_reference_train, start_joint : callable
+        Training of both layers, and the fast loop prepared but not yet iterating; see `reference.output_layer` and
+        `fast.output_layer.JointRun`.
     forest : type
         See `fast.threshold_search.ThresholdForest`.
     gram, shifted_ntk : callable
@@ -181,6 +186,8 @@ class CodeUnderTest:
     train_adam: Callable[..., Any] = fast.first_order.train_adam
     train_lbfgs: Callable[..., Any] = fast.first_order.train_lbfgs
     natural_rate: Callable[..., Any] = fast.first_order.natural_rate
+    joint_reference_train: Callable[..., Any] = reference.output_layer.train
+    start_joint: Callable[..., Any] = fast.output_layer.JointRun
     forest: type[fast.threshold_search.ThresholdForest] = fast.threshold_search.ThresholdForest
     gram: Callable[..., Any] = fast.gram.gram
     shifted_ntk: Callable[..., Any] = fast.shifted_ntk.shifted_ntk

@@ -10,7 +10,7 @@ from scipy import sparse
 
 import reference.multi_layer
 from fast import multi_layer
-from fast.low_rank import LowRankWeights
+from fast.low_rank import LowRankWeights, row_lengths, row_numbers
 from fast.multi_layer import (
     BLOCK_POINTS,
     ImplicitMultiLayerNetwork,
@@ -19,8 +19,6 @@ from fast.multi_layer import (
     check_network,
     fire,
     forward,
-    row_lengths,
-    row_numbers,
     start_layers,
 )
 from reference.multi_layer import MultiLayerNetwork, initialize

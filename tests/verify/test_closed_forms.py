@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from fast import low_rank
+from fast import certified_scores, low_rank
 from fast.gram import shared_counts
 from fast.jacobian import FiredJacobian
 from fast.multi_layer_gauss_newton import MultiLayerRun
@@ -179,7 +179,7 @@ def test_deep_work_by_hand() -> None:
     first, second = np.arange(40) < np.full((2, 1), 2), np.arange(40) == np.full((2, 1), 5)
     state = [np.ones((2, 3), dtype=bool), first, second]
     assert closed_forms.deep_preparation_work(state) == 2 * 3 * 40 + 2 * 2 * 40
-    one, two = closed_forms.deep_work([state, state, state], [1, 2], budget=4)
+    one, two = closed_forms.deep_work([state, state, state], [1, 2], 4, [160, 160])
     assert one == {
         "forward": 2 * 2 * 40,
         "backward": 2 * 1 * 2,
@@ -197,7 +197,7 @@ def test_deep_work_by_hand() -> None:
         "fold": 1 * 4 * 2,
         "rank": 0,
     }
-    (alone,) = closed_forms.deep_work([state, state], [2], budget=4)
+    (alone,) = closed_forms.deep_work([state, state], [2], 4, [0])
     assert (alone["forward"], alone["backward"], alone["factors"], alone["rank"]) == (0, 0, 0, 0)
     assert (alone["step"], alone["gram"], alone["fire"]) == (4 * 1, 1 * 4 + 2 * 4 + 4, 2 * 1)
 
@@ -210,17 +210,28 @@ def test_deep_work_is_what_the_loop_reports(depth: int, layers: list[int], budge
     problem = problems.make("random", 6, 8, rng)
     network = multi_layer.initialize(256, 8, depth, shift=1.6, rng=rng, normalized=True)
     run = MultiLayerRun(network, problem.X, problem.y, trained_layers=layers, rank_budget=budget)
+    upper = range(layers[0] + 1, depth + 1)
+    doubts = {layer: closed_forms.Doubt(network.weights[layer - 1], network.shift) for layer in upper}
 
     def patterns() -> list[BoolArray]:
         hidden = run.state.signals.hidden
         return [np.ones(problem.X.shape, dtype=bool), *(patterns_of(h) for h in hidden[1:])]
 
-    states = [patterns()]
+    def read() -> int:
+        hidden, work = run.state.signals.hidden, 0
+        for layer, doubt in doubts.items():
+            h = hidden[layer - 1]
+            scores = (h @ run.state.layers[layer - 1].to_dense().T).reshape(len(problem.X), -1)
+            work += doubt.forward_work(h.toarray(), patterns_of(h), scores)
+        return work
+
+    states, forward = [patterns()], [read()]
     assert run.preparation_counts["forward"] == closed_forms.deep_preparation_work(states[0])
-    for _ in range(3):
+    for _ in range(5):
         run.iterate()
         states.append(patterns())
-    expected = closed_forms.deep_work(states, layers, budget)
+        forward.append(read())
+    expected = closed_forms.deep_work(states, layers, budget, forward[1:])
     assert [{name: work for name, work in counts.items() if name != "solve"} for counts in run.counts] == expected
 
 
@@ -233,3 +244,4 @@ def patterns_of(H: sparse.csr_array) -> BoolArray:
 def test_the_density_typed_again_is_that_of_the_weights() -> None:
     assert closed_forms.DENSE_FORWARD == low_rank.DENSE_FORWARD
     assert closed_forms.DENSE_BACK == low_rank.DENSE_BACK
+    assert (closed_forms.SURVEY, closed_forms.SLACK) == (certified_scores.SURVEY, certified_scores.SLACK)

@@ -7,22 +7,26 @@ What is asked of `fast.multi_layer_gauss_newton` ([B]). Every run is set beside 
    computed by separate code from those fired sets? For several depths, subsets of trained layers, plain and normalized
    networks, folded factors and both storage orders. The solve is left out: it iterates until it is accurate.
    On these data no step is so large that it is written out early.
-2. ``forward_level``, ``forward_slope``     Is the work forward ``n m k`` for a layer? Level and slope, against
-   ``log m``, of ``log(work / law)``. Networks are normalized, so that each layer has the Gaussian law at the start.
+2. ``start_level``, ``start_slope``         Is the work of the first pass forward ``n m k`` for a layer, as in the
+   paper? Level and slope, against ``log m``, of ``log(work / law)``. Networks are normalized, so that each layer has
+   the Gaussian law at the start.
 3. ``backward_level``, ``backward_slope``   Is the work back ``n k^2`` for a layer? Its margins are twice as wide, as
    ``k`` counts twice. The exponents of these laws tend to ``2 - alpha`` and ``2 - 2 alpha`` (theory, not measured).
-4. ``forbidden``       Explain the work of an iteration by named terms with non-negative coefficients, the forbidden
+4. ``forward_level``, ``forward_slope``     The paper's iteration reads ``n m k`` forward, too. Does bounding the scores
+   (`fast.certified_scores`) leave at most a quarter of it in the first iterations, a share that falls with the width?
+5. ``settled``         And once training has converged, no more than the way back reads, within 2%?
+6. ``forbidden``       Explain the work of an iteration by named terms with non-negative coefficients, the forbidden
    ``n m^2`` among them. Is the upper end of its coefficient at most 1e-3?
-5. ``dense``           Does the same fit convict the dense loop? Its coefficient must be at least 0.9; the scan has 1.
-6. ``once``            At the start: does the first pass forward read what its closed form says, ``n k m`` for a layer?
+7. ``dense``           Does the same fit convict the dense loop? Its coefficient must be at least 0.9; the scan has 1.
+8. ``once``            At the start: does the first pass forward read what its closed form says, ``n k m`` for a layer?
    Are the matrices of the layers above the lowest trained one copied if and only if they are stored row by row, and
    not again when training goes on? Does the peak of memory, which Python's allocator reports and the code cannot
    gloss over, leave no room for another copy? Are the caller's matrices the same to the bit afterwards?
-7. ``witness``         Counters are testimony. After the preparation, every column of an upper matrix at a neuron that
+9. ``witness``         Counters are testimony. After the preparation, every column of an upper matrix at a neuron that
    fires on no point in the whole run is overwritten with infinities, and so is the whole of the lowest trained matrix
-   and of those below. Do the same bits come out? If not, claims 2 to 4 are invalid.
+   and of those below. Do the same bits come out? If not, claims 2 to 6 are invalid.
 
-Claims 4 and 7 are made where fewer than one neuron in 12 fires; above, products with whole matrices by BLAS are faster
+Claims 6 and 9 are made where fewer than one neuron in 12 fires; above, products with whole matrices by BLAS are faster
 than many columns one by one, and the loop takes those.
 """
 
@@ -117,17 +121,25 @@ ONCE: list[Inputs] = [
     for depth, trained in ((2, [1, 2]), (3, [2, 3]))
     for rows in (False, True)
 ]
-SEEDS_SHAPES, SEEDS_ONCE = 3, 1
+SETTLED: list[Inputs] = [{"width": 1 << exponent, "n": 16, "iterations": 8} for exponent in (9, 10, 11)]
+SEEDS_SHAPES, SEEDS_ONCE, SEEDS_SETTLED = 3, 1, 4
 
 LEVEL_MARGIN, SLOPE_MARGIN = 0.08, 0.05
 """Of ``log(work / law)`` forward; twice as much back. Steps move the counts off the law by some percent, less so where
 the network is wide."""
+SHARE_MARGIN, SETTLED_MARGIN = 0.25, 1.02
+"""Work forward over ``n m k`` in the first iterations; over the work back at the end."""
 FORBIDDEN_MARGIN, DENSE_LEAST = 1e-3, 0.9
 MEMORY_MARGIN = 0.2
 """Memory beyond the matrices that are copied, in matrices."""
 MOST_REDRAWS = 10
 RELY_ON_COUNTS = tuple(
-    f"deep_cost.{name}" for name in ("forward_level", "forward_slope", "backward_level", "backward_slope", "forbidden")
+    f"deep_cost.{name}"
+    for name in (
+        *(f"{phase}_{part}" for phase in ("start", "backward", "forward") for part in ("level", "slope")),
+        "settled",
+        "forbidden",
+    )
 )
 FITTED = ("width", "terms")
 """Sweeps whose work is explained by named terms."""
@@ -140,13 +152,13 @@ CLAIMS = (
         "ours",
     ),
     Claim(
-        "deep_cost.forward_level",
-        "The signals of an iteration read n m k entries of an upper matrix, k = m Phi(-b), within 8% on average over "
-        "the widths.",
+        "deep_cost.start_level",
+        "The first pass forward reads n m k entries of an upper matrix, k = m Phi(-b), within 8% on average over the "
+        "widths.",
         SOURCE,
     ),
     Claim(
-        "deep_cost.forward_slope",
+        "deep_cost.start_slope",
         "They grow with the width like that law: the exponents differ by at most 0.05.",
         SOURCE,
     ),
@@ -155,6 +167,18 @@ CLAIMS = (
         "deep_cost.backward_slope",
         "They grow with the width like that law: the exponents differ by at most 0.1.",
         SOURCE,
+    ),
+    Claim(
+        "deep_cost.forward_level",
+        "In the first iterations bounds on the scores leave at most a quarter of those n m k entries to be read "
+        "forward, on average over the widths.",
+        "ours; [B] reads them all",
+    ),
+    Claim("deep_cost.forward_slope", "That share falls as the width grows.", "ours"),
+    Claim(
+        "deep_cost.settled",
+        "Once training has converged, an iteration reads no more entries forward than backward, n k^2, within 2%.",
+        "ours",
     ),
     Claim(
         "deep_cost.forbidden",
@@ -188,6 +212,7 @@ def cells(profile: Profile) -> list[Inputs]:
         "width": ([{"width": 1 << exponent} for exponent in exponents], SEEDS),
         "terms": (TERMS, SEEDS_CHECKED),
         "shapes": (SHAPES, SEEDS_SHAPES),
+        "settled": (SETTLED, SEEDS_SETTLED),
         "once": (ONCE, SEEDS_ONCE),
     }
     return [
@@ -232,10 +257,13 @@ def measure_network(
     if inputs["sweep"] == "once":
         return {"once": find_once(inputs, network, problem, code)}
     trace = train(inputs, network, problem, code)
-    result: Result = {"counts": trace.counts}
+    first_layer = inputs["n"] * network.weights[0].size
+    result: Result = {"counts": trace.counts, "start": trace.preparation_counts.get("forward", 0) - first_layer}
+    if inputs["sweep"] == "settled":
+        return result
     if inputs["sweep"] != "width" or inputs["seed"] < SEEDS_CHECKED:
-        states = dense_run(network, problem, inputs["trained"], inputs["iterations"])
-        result["expected"] = closed_forms.deep_work(states, inputs["trained"], inputs["budget"])
+        states, read = dense_run(network, problem, inputs["trained"], inputs["iterations"])
+        result["expected"] = closed_forms.deep_work(states, inputs["trained"], inputs["budget"], read)
         result |= averages([state[1] for state in states])
         if inputs["sweep"] in FITTED:
             result["dense"] = code.deep_train_dense(
@@ -276,15 +304,35 @@ def with_weights(network: MultiLayerNetwork, weights: Sequence[FloatArray]) -> M
 
 def dense_run(
     network: MultiLayerNetwork, problem: problems.Problem, trained: list[int], iterations: int
-) -> list[Patterns]:
-    """Train by the definitions of `reference.multi_layer`; return who fires at the start and after each iteration."""
+) -> tuple[list[Patterns], list[int]]:
+    """Train by the definitions of `reference.multi_layer`.
+
+    Returns
+    -------
+    states : list of Patterns
+        Who fires at the start and after each iteration.
+    read : list of int
+        Entries of the matrices above the lowest trained layer that each iteration has to read on the way forward.
+    """
     X, y = problem.X, problem.y
     weights = [np.array(W, order="F") if layer in trained else W for layer, W in enumerate(network.weights, start=1)]
+    doubts = {
+        layer: closed_forms.Doubt(network.weights[layer - 1], network.shift)
+        for layer in range(trained[0] + 1, network.depth + 1)
+    }
     states: list[Patterns] = []
+    read: list[int] = []
     for iteration in range(iterations + 1):
         now = with_weights(network, weights)
         signals = reference.multi_layer.forward(now, X)
-        states.append((np.ones(X.shape, dtype=bool), *signals.fires))
+        fires = (np.ones(X.shape, dtype=bool), *signals.fires)
+        states.append(fires)
+        read.append(
+            sum(
+                doubt.forward_work(h := signals.hidden[layer - 1], fires[layer - 1], h @ weights[layer - 1].T)
+                for layer, doubt in doubts.items()
+            )
+        )
         if iteration == iterations:
             break
         P = reference.multi_layer.backward(now, signals)
@@ -292,7 +340,7 @@ def dense_run(
         g = np.linalg.solve(G, signals.hidden[-1] @ network.signs - y)
         for layer in trained:
             weights[layer - 1] -= (P[layer - 1] * g[:, np.newaxis]).T @ signals.hidden[layer - 1]
-    return states
+    return states, read[1:]
 
 
 def ignores_poison(
@@ -336,7 +384,7 @@ def find_once(
     """Pair what the start did with what it should do."""
     original = [W.tobytes(order="A") for W in network.weights]
     trained, iterations = inputs["trained"], inputs["iterations"]
-    states = dense_run(network, problem, trained, iterations)
+    states, _ = dense_run(network, problem, trained, iterations)
     entries = inputs["width"] ** 2
     copied = (inputs["depth"] - trained[0]) * inputs["rows"]
     trace, peak = with_peak(lambda: train(inputs, network, problem, code))
@@ -370,7 +418,9 @@ def decide(results: Results) -> list[Finding]:
     """Compare counters with closed forms; fit slopes per seed; fit named terms over all cells."""
     findings = [
         _find_exact(results),
-        *(_find_law(phase, part, results) for phase in ("forward", "backward") for part in ("level", "slope")),
+        *(_find_law(phase, part, results) for phase in ("start", "backward") for part in ("level", "slope")),
+        *(_find_share(part, results) for part in ("level", "slope")),
+        _find_settled(results),
         _find_terms("forbidden", results),
         _find_terms("dense", results),
         _find_once(results),
@@ -437,13 +487,15 @@ def fired_law(width: int) -> float:
 
 
 def phase_law(phase: str, inputs: Inputs) -> float:
-    """Return the law for the entries that a phase reads: ``n m k`` forward, ``n k^2`` back."""
+    """Return the law for the entries that a phase reads: ``n k^2`` back, ``n m k`` at the start; also for forward."""
     k = fired_law(inputs["width"])
-    return float(inputs["n"] * k * (inputs["width"] if phase == "forward" else k))
+    return float(inputs["n"] * k * (k if phase == "backward" else inputs["width"]))
 
 
 def work_of(phase: str, result: Result) -> float:
-    """Average the work of a phase over the iterations."""
+    """Average the work of a phase over the iterations; the start comes once."""
+    if phase == "start":
+        return float(result["start"])
     counts = result["counts"]
     return math.fsum(each.get(phase, 0) for each in counts) / len(counts) if counts else 0.0
 
@@ -463,9 +515,9 @@ def _fits(phase: str, results: Results) -> list[tuple[float, float, float]]:
 
 def _find_law(phase: str, part: str, results: Results) -> Finding:
     fits = _fits(phase, results)
-    margin = (LEVEL_MARGIN if part == "level" else SLOPE_MARGIN) * (1 if phase == "forward" else 2)
+    margin = (LEVEL_MARGIN if part == "level" else SLOPE_MARGIN) * (1 if phase == "start" else 2)
     interval = t_interval([fit[part == "slope"] for fit in fits])
-    plain, limit = t_interval([fit[2] for fit in fits]), (1 if phase == "forward" else 2)
+    plain, limit = t_interval([fit[2] for fit in fits]), (1 if phase == "start" else 2)
     what = "Mean" if part == "level" else "Slope against log m"
     return make_finding(
         f"deep_cost.{phase}_{part}",
@@ -478,14 +530,48 @@ def _find_law(phase: str, part: str, results: Results) -> Finding:
     )
 
 
-TERM_NAMES = ("n k m", "n k^2", "n^2 k", "n^2 u", "s", "n m", "n^2 d", "n m d", "n^3", "n m^2")
+def _find_share(part: str, results: Results) -> Finding:
+    fits = _fits("forward", results)
+    interval, plain = t_interval([fit[part == "slope"] for fit in fits]), t_interval([fit[2] for fit in fits])
+    margin = 0.0
+    if part == "level":
+        interval = Interval(*(math.exp(end) for end in (interval.estimate, interval.low, interval.high)))
+        margin = SHARE_MARGIN
+    own = _of(results, "width")
+    return make_finding(
+        f"deep_cost.forward_{part}",
+        interval,
+        decide_below(interval, margin),
+        margin=f"<= {margin:g} (work over n m k)" if part == "level" else "< 0 (slope of its log against log m)",
+        domain=f"{describe_domain(own)}, the first {POINT['iterations']} iterations",
+        reason=f"t-interval over seeds. Plain exponent of the work {plain.estimate:.3f}.",
+    )
+
+
+def _find_settled(results: Results) -> Finding:
+    own = _of(results, "settled")
+    last = [result["counts"][-1] if result["counts"] else {} for _, result in own]
+    ratios = [each.get("forward", math.nan) / each["backward"] if each.get("backward") else math.nan for each in last]
+    worst = float(np.max(ratios))
+    interval = Interval(worst, float(np.min(ratios)), worst)
+    return make_finding(
+        "deep_cost.settled",
+        interval,
+        decide_below(interval, SETTLED_MARGIN),
+        margin=f"<= {SETTLED_MARGIN:g} (work forward over work back, every run)",
+        domain=f"{describe_domain(own)}, iteration {SETTLED[0]['iterations']}",
+        reason="The largest of all runs, and their range.",
+    )
+
+
+TERM_NAMES = ("n c k", "n k m", "n k^2", "n^2 k", "n^2 u", "s", "n m", "n^2 d", "n m d", "n^3", "n m^2")
 
 
 def fit_terms(which: str, results: Results) -> dict[str, Interval]:
     """Fit the mean work of an iteration by named terms.
 
     Their variables are measured in the first layer: ``k`` neurons fire on a point, ``u`` on some point, and on ``s``
-    pairs of points the same one does.
+    pairs of points the same one does. In doubt are ``c`` scores of a point; see `verify.closed_forms.Doubt`.
     """
     work, seeds = [], []
     terms: dict[str, list[float]] = {name: [] for name in TERM_NAMES}
@@ -498,7 +584,8 @@ def fit_terms(which: str, results: Results) -> dict[str, Interval]:
         work.append(math.fsum(sum(each.values()) for each in counts) / inputs["iterations"])
         seeds.append(inputs["seed"])
         u, s = result["moving"], result["shared"]
-        values = (pairs * m, pairs**2 / n, n * pairs, n * n * u, s, n * m, n * n * d, n * m * d, n**3, n * m * m)
+        doubt = float(np.mean([each["forward"] for each in result["expected"]]))
+        values = (doubt, pairs * m, pairs**2 / n, n * pairs, n * n * u, s, n * m, n * n * d, n * m * d, n**3, n * m * m)
         for name, value in zip(TERM_NAMES, values, strict=True):
             terms[name].append(float(value))
     if min(work) <= 0:
@@ -560,7 +647,7 @@ def plot(figure: Figure, results: Results) -> None:
     for phase in ("forward", "backward", "factors", "gram", "step"):
         axes.loglog(widths, mean(phase), marker="o", markersize=4, label=phase)
     axes.loglog(widths, mean("scan", "dense"), "s--", color="black", markersize=4, label="scan of the dense loop")
-    for number, phase in enumerate(("forward", "backward")):
+    for number, phase in enumerate(("start", "backward")):
         law = [phase_law(phase, {"width": int(width), "n": POINT["n"]}) for width in widths]
         label = "laws n m k and n k^2, k = m Phi(-b)" if number == 0 else None
         axes.loglog(widths, law, ":", color="gray", marker="", label=label)

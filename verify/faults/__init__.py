@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from verify.faults import output_layer
 from verify.faults.fault import Fault
 
-FAULTS: tuple[Fault, ...] = ()
+FAULTS: tuple[Fault, ...] = (*output_layer.FAULTS,)
 """All planted faults, in the order of the experiments."""
