@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from verify import plots
+from verify import answers, plots
 from verify.experiment import Claim, Experiment, Finding
 from verify.run import VERDICTS, Decision, Run
 
@@ -290,7 +290,8 @@ def to_html(run: Run, *, known: Sequence[Experiment] = ()) -> str:
         "<header>\n<h1>Training very wide networks below the cost of touching every parameter: "
         "what holds</h1>\n"
         f'<p class="summary">{escape(summary(run))}</p>\n{legend()}</header>\n<main>\n'
-        f"{table(run)}{sections}{not_tested(run, known)}{environment(run)}</main>\n</body>\n</html>\n"
+        f"{table(run)}{answers.to_html(run, badge, evidence)}"
+        f"{sections}{not_tested(run, known)}{environment(run)}</main>\n</body>\n</html>\n"
     )
 
 

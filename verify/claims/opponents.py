@@ -17,8 +17,8 @@ What is asked, one number per seed, on random inputs and on pairs at angle 0.3
 4. ``compacting``   L-BFGS over all neurons instead of those that fire somewhere: how many times more multiply-adds?
 5. ``time_random``, ``time_pairs``, ``time_wide``    How many times longer does the fastest opponent take, start
    included, with its best setting for 1e-6? On random inputs at the small width the claim is that it takes hardly
-   longer: the second place where first-order methods do well. At the large width, random inputs only, Adam is left out:
-   it takes twice the iterations of momentum, each of them dearer.
+   longer: the second place where first-order methods do well. At the large width, random inputs only, Adam and L-BFGS
+   are left out: by the clock both take over twice as long as momentum.
 
 How it is measured
 1. *Iterations* and *work* of a run end where its residual first passes. Work is the sum of all counters of these
@@ -79,11 +79,11 @@ SETTINGS: dict[str, tuple[Mapping[str, Any], ...]] = {
 }
 """What is tried; found on other seeds to contain the best of finer grids."""
 OPPONENTS = tuple(SETTINGS)
-WIDE_OPPONENTS = ("momentum", "sgd", "lbfgs")
+WIDE_OPPONENTS = ("momentum", "sgd")
 
 ITERATIONS_MARGIN, RANDOM_MARGIN, PAIRS_MARGIN = 1.5, 3.0, 1.5
 LOOSE_MARGIN, COMPACTING_MARGIN = 1.2, 1.5
-TIME_MARGINS = {"random": 1.5, "pairs": 1.0, "wide": 1.5}
+TIME_MARGINS = {"random": 1.5, "pairs": 1.0, "wide": 1.25}
 CONTROL_MARGIN = 0.15
 """The twins' log ratio may be this far from 0, in the mean over all cells."""
 
@@ -130,7 +130,7 @@ CLAIMS = (
     ),
     Claim(
         "opponents.time_wide",
-        "By the clock, on random inputs at m = 2^15, the fastest of them takes at least 1.5 times as long as "
+        "By the clock, on random inputs at m = 2^15, the fastest of them takes at least 1.25 times as long as "
         "Gauss-Newton.",
         OURS,
     ),
@@ -357,7 +357,8 @@ def _decide_times(results: Runs) -> list[Finding]:
             findings.append(Finding(claim, "invalid", None, None, "identical pair at 1", domain, reason))
             continue
         ratio = _interval(own, family, time_ratio)
-        methods = ", ".join(f"{method} {_mean_time(own, family, method):.2g}" for method in OPPONENTS)
+        tried = WIDE_OPPONENTS if name == "wide" else OPPONENTS
+        methods = ", ".join(f"{method} {_mean_time(own, family, method):.2g}" for method in tried)
         findings.append(
             make_finding(
                 claim,
