@@ -89,6 +89,7 @@ def measured(code: CodeUnderTest) -> dict[str, str]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sensitivity, "SEEDS", 12)
     monkeypatch.setattr(sensitivity, "SOLVER_SEEDS", 2)
+    monkeypatch.setattr(sensitivity, "MOST", 15)
 
 
 @pytest.mark.usefixtures("quick")

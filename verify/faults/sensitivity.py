@@ -39,7 +39,7 @@ class SketchAndSolve(fast.gauss_newton.EventRun):
         return np.asarray(np.linalg.solve(sketched.T @ sketched, self.residual))
 
 
-class CountsRowsTwice(fast.gauss_newton.EventRun):
+class SquaresItsWork(fast.gauss_newton.EventRun):
     """Records the square of the sketch's work."""
 
     def _count(self, **phases: int) -> None:
@@ -93,11 +93,11 @@ FAULTS: tuple[Fault, ...] = (
         {"start_events": SketchAndSolve},
     ),
     Fault(
-        "sketch-counted-twice",
+        "sketch-work-squared",
         "The work of sketching is squared.",
         "cost",
         {"sensitivity.sketch_work": "fails"},
-        {"start_events": CountsRowsTwice},
+        {"start_events": SquaresItsWork},
     ),
     Fault(
         "solver-looser-than-asked",
