@@ -7,12 +7,15 @@ run that is shown, so that none can go stale.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 
 from verify.experiment import Finding
+from verify.page_style import badge, typeset
+from verify.report import interval, number
 from verify.run import Run
+
+TITLE = "Questions that reviewers asked"
 
 
 @dataclass(frozen=True)
@@ -35,14 +38,14 @@ class Answer:
 
     @property
     def command(self) -> str:
-        """What decides the claims.
+        """What decides the claims, and the others of their experiments.
 
         Examples
         --------
-        >>> Answer("Why?", "Because.", ("time.paper", "time.dense")).command
-        'python -m verify --claims time.paper,time.dense'
+        >>> Answer("Why?", "Because.", ("time.paper", "cost.dense", "time.dense")).command
+        'python -m verify --claims time,cost'
         """
-        return f"python -m verify --claims {','.join(self.claims)}"
+        return f"python -m verify --claims {','.join(dict.fromkeys(claim.split('.')[0] for claim in self.claims))}"
 
 
 ANSWERS: tuple[Answer, ...] = (
@@ -159,33 +162,26 @@ ANSWERS: tuple[Answer, ...] = (
 )
 
 
-def to_html(run: Run, badge: Callable[[str], str], evidence: Callable[[Finding], str]) -> str:
+def to_html(run: Run) -> str:
     """Lay out the questions with what a run found; nothing when it measured none of their claims.
 
     Parameters
     ----------
     run : Run
         What was found.
-    badge : callable
-        Shows a verdict: HTML.
-    evidence : callable
-        Puts a finding in words: plain text.
 
     Returns
     -------
     str
-        One section of a page.
+        The body of a section of the page.
     """
     found = {finding.claim: finding for decision in run.decisions for finding in decision.findings}
     if not any(claim in found for answer in ANSWERS for claim in answer.claims):
         return ""
-    blocks = "".join(block(answer, found, badge, evidence) for answer in ANSWERS)
-    return f'<section id="questions">\n<h2>Questions that reviewers asked</h2>\n{blocks}</section>\n'
+    return "".join(block(answer, found) for answer in ANSWERS)
 
 
-def block(
-    answer: Answer, found: dict[str, Finding], badge: Callable[[str], str], evidence: Callable[[Finding], str]
-) -> str:
+def block(answer: Answer, found: dict[str, Finding]) -> str:
     """Lay out one question: the answer, a caution where it lacks support, then claim by claim."""
     missing = [claim for claim in answer.claims if claim not in found]
     unsupported = [claim for claim in answer.claims if claim in found and found[claim].verdict != "holds"]
@@ -195,12 +191,18 @@ def block(
     if missing:
         cautions.append(f"Not measured in this run: {', '.join(missing)}.")
     caution = f'<p class="quiet">{escape(" ".join(cautions))}</p>\n' if cautions else ""
-    lines = "".join(
-        f"<li>{badge(found[claim].verdict)} <code>{escape(claim)}</code> {escape(evidence(found[claim]))}</li>\n"
-        for claim in answer.claims
-        if claim in found
-    )
+    lines = "".join(line(found[claim]) for claim in answer.claims if claim in found)
     return (
-        f"<article><h3>{escape(answer.question)}</h3>\n<p>{escape(answer.answer)}</p>\n{caution}<ul>\n{lines}</ul>\n"
-        f'<p class="quiet"><code>{escape(answer.command)}</code></p></article>\n'
+        f"<h3>{typeset(answer.question)}</h3>\n<p>{typeset(answer.answer)}</p>\n{caution}<ul>\n{lines}</ul>\n"
+        f'<p class="quiet">Decide it: <code>{escape(answer.command)}</code></p>\n'
+    )
+
+
+def line(finding: Finding) -> str:
+    """Show one claim: verdict, a link to its evidence, estimate and interval, margin."""
+    measured = "" if finding.estimate is None else f": {number(finding.estimate)} {interval(finding)}".rstrip()
+    margin = f", margin {finding.margin}" if finding.margin else ""
+    return (
+        f'<li>{badge(finding.verdict)} <a href="#{escape(finding.claim)}">{escape(finding.claim)}</a>'
+        f"{typeset(measured + margin)}</li>\n"
     )

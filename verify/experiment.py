@@ -36,6 +36,7 @@ import reference.gauss_newton
 import reference.multi_layer
 import reference.multi_layer_gauss_newton
 import reference.output_layer
+import reference.signals
 import reference.two_layer
 
 Verdict = Literal["holds", "fails", "undecided", "invalid"]
@@ -117,7 +118,8 @@ class Experiment:
     cells, measure, decide : callable
         The three stages.
     plot : callable, optional
-        ``plot(figure, results)`` draws the evidence on a matplotlib Figure.
+        ``plot(figure, results)`` draws the evidence on a matplotlib Figure. The first line of its docstring, less
+        the word "Draw", is the caption in the report.
     timed : bool
         Whether cells read the clock; such cells run alone.
     """
@@ -170,6 +172,10 @@ class CodeUnderTest:
         See `fast.sketch` and `fast.regression`.
     rectangular_product, rectangular_multiplications, rectangular_error_bound : callable
         See `fast.rectangular_product`.
+    shift_for, second_moment : callable
+        The constants that theory gives; see `reference.two_layer` and `reference.signals`.
+    signal_spread, signal_gain, wide_enough : callable
+        What is predicted about signals in depth; see `reference.signals`.
     """
 
     initialize: Callable[..., Any] = reference.two_layer.initialize
@@ -207,3 +213,8 @@ class CodeUnderTest:
     rectangular_product: Callable[..., Any] = fast.rectangular_product.multiply
     rectangular_multiplications: Callable[..., Any] = fast.rectangular_product.multiplications
     rectangular_error_bound: Callable[..., Any] = fast.rectangular_product.error_bound
+    shift_for: Callable[..., Any] = reference.two_layer.shift_for
+    second_moment: Callable[..., Any] = reference.signals.second_moment
+    signal_spread: Callable[..., Any] = reference.signals.spread
+    signal_gain: Callable[..., Any] = reference.signals.gain
+    wide_enough: Callable[..., Any] = reference.signals.wide_enough

@@ -6,12 +6,15 @@ A run has three steps that can be told apart afterwards::
     measure     the rest goes to an executor; every finished cell is stored at once
     decide      each experiment sees all its results, as read from JSON, and returns its findings
 
-Cells that read the clock come last, one at a time, in one process, with nothing of this run beside them. The
-others run in an order that mixes all experiments, so that the time left can be estimated from the time taken.
+Cells that read the clock come last, one at a time, in one process of this machine, whose clock and processor the
+environment describes, with nothing of this run beside them. The others run on any `concurrent.futures.Executor`,
+in an order that mixes all experiments, so that the time left can be estimated from the time taken. Each worker
+process first makes sure that it runs the same code and libraries.
 
 No failure is silent and none is fatal to the rest: a cell that raises, a result that is not finite, a claim
-that its experiment does not decide make the claims *invalid*, with the reason. Only a ``KeyboardInterrupt``
-ends a run early; what was measured by then is kept.
+that its experiment does not decide, trials that are copies of each other make the claims *invalid*, with the
+reason. Only a ``KeyboardInterrupt``, or an executor that cancels what it was given, ends a run early; what was
+measured by then is kept.
 """
 
 from __future__ import annotations
@@ -21,24 +24,20 @@ import json
 import math
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.resource_tracker
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    wait,
-)
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TextIO
 
 import numpy as np
@@ -79,6 +78,12 @@ class Decision:
         Draws the evidence on a matplotlib Figure.
     text : str
         Evidence that is best read as text.
+    caption : str
+        Says what `draw` shows.
+    command : str
+        The command that finds the same again, where it is not ``--claims`` with the experiment's name.
+    broken : bool
+        Whether a cell or the experiment raised, so that the verdicts are not its own.
     """
 
     name: str
@@ -89,6 +94,9 @@ class Decision:
     cells: int
     draw: Callable[[Figure], None] | None = None
     text: str = ""
+    caption: str = ""
+    command: str = ""
+    broken: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,8 @@ class Run:
         Cells measured in this run; cells read back from an earlier one.
     corrupt : tuple of str
         One sentence for each stored cell that did not check out (and was measured again).
+    damaged : int
+        How many cells were measured again for that reason, in this run or an earlier one.
     """
 
     decisions: tuple[Decision, ...]
@@ -112,15 +122,17 @@ class Run:
     measured: int = 0
     reused: int = 0
     corrupt: tuple[str, ...] = ()
+    damaged: int = 0
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was interrupted; ``done`` of ``total`` cells are measured."""
+    """The run was interrupted for the reason ``why``; ``done`` of ``total`` cells are measured."""
 
-    def __init__(self, done: int, total: int) -> None:
+    def __init__(self, done: int, total: int, why: str = "interrupted") -> None:
         super().__init__(f"{done} of {total} cells are measured")
         self.done = done
         self.total = total
+        self.why = why
 
 
 def run(
@@ -132,6 +144,7 @@ def run(
     jobs: int | None = None,
     code: CodeUnderTest | None = None,
     executor: Executor | None = None,
+    about_executor: Mapping[str, Any] | None = None,
     stream: TextIO | None = None,
 ) -> Run:
     """Measure and decide.
@@ -148,12 +161,15 @@ def run(
         Folder below which cells are stored and looked up. Without it, or with a planted fault in ``code``,
         nothing is stored and nothing looked up.
     jobs : int, optional
-        Worker processes; 0 measures in this process. By default one per usable core, at most `MOST_WORKERS`.
+        Worker processes; 0 measures in this process. By default one per usable core, at most `MOST_WORKERS`. With
+        an executor, only timed cells are measured here.
     code : CodeUnderTest, optional
         The routines that the claims are about.
     executor : concurrent.futures.Executor, optional
-        Where to measure, in place of processes on this machine, for instance a cluster's. The caller's to
-        close.
+        Where to measure cells that are not timed, in place of processes on this machine, for instance a cluster's.
+        The caller's to close.
+    about_executor : mapping, optional
+        What the environment should say about it; plain JSON values.
     stream : text stream, optional
         Where to show progress; nowhere by default.
 
@@ -166,34 +182,68 @@ def run(
     InputError
         Negative seed or jobs; two experiments of one name.
     Interrupted
-        ``KeyboardInterrupt`` while measuring.
+        ``KeyboardInterrupt`` while measuring, or the executor cancelled cells.
     """
-    jobs = min(environment.usable_cores(), MOST_WORKERS) if jobs is None else jobs
     code = CodeUnderTest() if code is None else code
     profile = Profile() if profile is None else profile
     check_arguments(experiments, seed, jobs)
-    described = environment.describe()
+    described = environment.describe() | dict(about_executor or {})
     stamp = environment.stamp(described)
-    plans = [plan(experiment, profile, seed, stamp) for experiment in experiments]
-    # Results of replaced routines must never pass for results of the project's own.
-    store = CellStore(out / "cells") if out is not None and code == CodeUnderTest() else None
-    sweep = Sweep(plans, store, code, stream)
+    plans = [plan(experiment, profile, seed, stamp, code=code) for experiment in experiments]
+    if code != CodeUnderTest():
+        out = None  # these routines have no name under which their results could be kept apart
+    sweep = measure_plans(plans, described, out=out, jobs=jobs, executor=executor, stream=stream)
+    described |= {"seed": seed, "profile": "thorough" if profile.thorough else "default"}
+    decisions = tuple(decide(each, sweep.outcomes) for each in plans)
+    measured = sweep.total - sweep.reused
+    return Run(decisions, described, measured, sweep.reused, tuple(sweep.corrupt), sweep.damaged)
+
+
+def measure_plans(
+    plans: Sequence[Plan],
+    described: dict[str, Any],
+    *,
+    out: Path | None = None,
+    jobs: int | None = None,
+    executor: Executor | None = None,
+    stream: TextIO | None = None,
+) -> Sweep:
+    """Look up or measure every cell of the plans; see `run` for the arguments and for what is raised.
+
+    Parameters
+    ----------
+    plans : sequence of Plan
+        What to measure; a cell that two of them share is measured once.
+    described : mapping
+        As returned by `verify.environment.describe`; every worker must agree with it.
+    out, jobs, executor, stream
+        As for `run`.
+
+    Returns
+    -------
+    Sweep
+        With an outcome for every cell.
+    """
+    jobs = min(environment.usable_cores(), MOST_WORKERS) if jobs is None else jobs
+    store = None if out is None else CellStore(out / "cells")
+    sweep = Sweep(plans, store, environment.must_agree(described), stream)
     try:
         sweep.measure(jobs, executor)
     except KeyboardInterrupt:
         raise Interrupted(len(sweep.outcomes), sweep.total) from None
+    except CancelledError:
+        why = "the executor cancelled what was left (does the cluster's scheduler still run?)"
+        raise Interrupted(len(sweep.outcomes), sweep.total, why) from None
     finally:
         sweep.progress.close()
-    described |= {"seed": seed, "profile": "thorough" if profile.thorough else "default"}
-    decisions = tuple(decide(each, sweep.outcomes) for each in plans)
-    return Run(decisions, described, sweep.total - sweep.reused, sweep.reused, tuple(sweep.corrupt))
+    return sweep
 
 
-def check_arguments(experiments: Sequence[Experiment], seed: int, jobs: int) -> None:
+def check_arguments(experiments: Sequence[Experiment], seed: int, jobs: int | None) -> None:
     """Refuse what cannot be run; see `run` for the errors."""
     if seed < 0:
         raise InputError(f"seed is {seed}; pass 0 or more")
-    if jobs < 0:
+    if jobs is not None and jobs < 0:
         raise InputError(f"jobs is {jobs}; pass 0 (this process) or the number of worker processes")
     names = [experiment.name for experiment in experiments]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -203,14 +253,32 @@ def check_arguments(experiments: Sequence[Experiment], seed: int, jobs: int) -> 
 
 @dataclass(frozen=True)
 class Plan:
-    """An experiment's cells, or the reason why it has none."""
+    """An experiment's cells and the code to measure in them, or the reason why it has none.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What is decided.
+    cells : tuple of Cell
+        What is measured.
+    code : CodeUnderTest
+        On what.
+    problem : str
+        Why there are no cells.
+    broken : bool
+        Whether that is because the experiment raised.
+    """
 
     experiment: Experiment
     cells: tuple[Cell, ...]
+    code: CodeUnderTest
     problem: str = ""
+    broken: bool = False
 
 
-def plan(experiment: Experiment, profile: Profile, seed: int, stamp: str) -> Plan:
+def plan(
+    experiment: Experiment, profile: Profile, seed: int, stamp: str, *, code: CodeUnderTest, fault: str = ""
+) -> Plan:
     """List an experiment's cells, with inputs as they will be read back from JSON.
 
     Parameters
@@ -223,6 +291,10 @@ def plan(experiment: Experiment, profile: Profile, seed: int, stamp: str) -> Pla
         Root seed.
     stamp : str
         Fingerprint of code and machine.
+    code : CodeUnderTest
+        What the cells are measured on.
+    fault : str
+        Name of the fault in experiment or code, if there is one.
 
     Returns
     -------
@@ -231,12 +303,12 @@ def plan(experiment: Experiment, profile: Profile, seed: int, stamp: str) -> Pla
     try:
         inputs = [json.loads(canonical(each)) for each in experiment.cells(profile)]
     except Exception as error:
-        return Plan(experiment, (), f"its cells could not be listed: {in_words(error)}")
-    cells = tuple(Cell(experiment.name, each, seed, stamp) for each in inputs)
+        return Plan(experiment, (), code, f"its cells could not be listed: {in_words(error)}", broken=True)
+    cells = tuple(Cell(experiment.name, each, seed, stamp, fault) for each in inputs)
     if len({cell.name for cell in cells}) < len(cells):
         # Equal inputs mean equal random numbers: the copy would pass for a second, independent trial.
-        return Plan(experiment, (), "two of its cells have equal inputs, so they are one piece of evidence")
-    return Plan(experiment, cells)
+        return Plan(experiment, (), code, "two of its cells have equal inputs, so they are one piece of evidence")
+    return Plan(experiment, cells, code)
 
 
 def in_words(error: BaseException) -> str:
@@ -247,7 +319,7 @@ def in_words(error: BaseException) -> str:
 
 
 def measure_cell(measure: Measure, cell: Cell, code: CodeUnderTest) -> Measured | str:
-    """Measure one cell; this is what a worker runs.
+    """Measure one cell.
 
     Parameters
     ----------
@@ -273,6 +345,35 @@ def measure_cell(measure: Measure, cell: Cell, code: CodeUnderTest) -> Measured 
         return Measured(canonical(result), seconds)
     except Exception as error:
         return in_words(error)
+
+
+ONE_AT_A_TIME = threading.Lock()
+"""A worker process may have several threads; some cells measure memory, which threads share."""
+
+
+def measure_elsewhere(expected: dict[str, str], measure: Measure, cell: Cell, code: CodeUnderTest) -> Measured | str:
+    """Measure one cell in another process, if that runs the same code; this is what a worker runs.
+
+    Parameters
+    ----------
+    expected : dict
+        What must agree; see `verify.environment.must_agree`.
+    measure, cell, code
+        See `measure_cell`.
+
+    Returns
+    -------
+    Measured or str
+        As `measure_cell`, or where the worker differs.
+    """
+    unlike = environment.differences(expected)
+    if unlike:
+        return (
+            f"a worker process runs other code or libraries than this run ({unlike}); change no file during a run, "
+            "and start workers anew after a change"
+        )
+    with ONE_AT_A_TIME:
+        return measure_cell(measure, cell, code)
 
 
 class Progress:
@@ -325,25 +426,31 @@ class Sweep:
         What to measure.
     store : CellStore or None
         Where cells are kept.
-    code : CodeUnderTest
-        The routines that the claims are about.
+    expected : dict
+        In what every worker must agree with this process; see `verify.environment.must_agree`.
     stream : text stream or None
         Where to show progress.
     """
 
     def __init__(
-        self, plans: Sequence[Plan], store: CellStore | None, code: CodeUnderTest, stream: TextIO | None
+        self, plans: Sequence[Plan], store: CellStore | None, expected: dict[str, str], stream: TextIO | None
     ) -> None:
         self.store = store
-        self.code = code
-        self.experiments = {each.experiment.name: each.experiment for each in plans}
+        self.expected = expected
         self.corrupt: list[str] = []
-        cells = [cell for each in plans for cell in each.cells]
+        self.plans: dict[str, Plan] = {}
+        """By name of the cell: the plan that wants it, the first of several."""
+        cells: list[Cell] = []
+        for each in plans:
+            for cell in each.cells:
+                if self.plans.setdefault(cell.name, each) is each:
+                    cells.append(cell)
         self.total = len(cells)
         self.outcomes: dict[str, Measured | str] = {}
         """By name of the cell: what was measured, or why nothing was."""
         self.pending = [cell for cell in cells if not self.look_up(cell)]
         self.reused = len(self.outcomes)
+        self.damaged = 0 if store is None else sum(store.was_set_aside(cell) for cell in cells)
         self.progress = Progress(stream, len(self.pending))
 
     def look_up(self, cell: Cell) -> bool:
@@ -354,6 +461,7 @@ class Sweep:
             measured = self.store.load(cell)
         except CorruptCellError as error:
             self.corrupt.append(str(error))
+            self.store.set_aside(cell)
             return False
         if measured is not None:
             self.outcomes[cell.name] = measured
@@ -363,14 +471,13 @@ class Sweep:
         """Measure what is pending: untimed cells side by side, then timed ones one by one."""
         # Names are hashes, so their order mixes cheap and dear cells of all experiments.
         pending = sorted(self.pending, key=lambda cell: cell.name)
-        timed = [cell for cell in pending if self.experiments[cell.experiment].timed]
-        untimed = [cell for cell in pending if not self.experiments[cell.experiment].timed]
+        timed = [cell for cell in pending if self.plans[cell.name].experiment.timed]
+        untimed = [cell for cell in pending if not self.plans[cell.name].experiment.timed]
         if executor is not None:
-            for cells, window in ((untimed, len(untimed)), (timed, 1)):
-                lost, left = self.measure_on(executor, cells, window)
-                for cell in lost + left:
-                    self.record(cell, WORKER_DIED)
-            return
+            lost, left = self.measure_on(executor, untimed, len(untimed))
+            for cell in lost + left:
+                self.record(cell, WORKER_DIED)
+            untimed = []
         suspects: list[Cell] = []
         for cells, workers in ((untimed, jobs), (timed, min(jobs, 1))):
             while cells:
@@ -405,29 +512,47 @@ class Sweep:
             Submitted when the executor broke.
         left : list of Cell
             Not submitted because it broke.
+
+        Raises
+        ------
+        concurrent.futures.CancelledError
+            The executor cancelled a cell, which it was not asked to.
         """
         left = list(reversed(cells))
         running: dict[Future[Measured | str], Cell] = {}
+        finished: SimpleQueue[Future[Measured | str]] = SimpleQueue()
         lost: list[Cell] = []
-        while running or (left and not lost):
-            while left and not lost and len(running) < window:
-                cell = left.pop()
-                try:
-                    measure = self.experiments[cell.experiment].measure
-                    running[executor.submit(measure_cell, measure, cell, self.code)] = cell
-                except BrokenExecutor:
-                    lost.append(cell)
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                cell = running.pop(future)
-                try:
-                    outcome = future.result()
-                except BrokenExecutor:
-                    lost.append(cell)
-                    continue
-                except Exception as error:  # on the way to the worker or back, not in the measurement
-                    outcome = in_words(error)
-                self.record(cell, outcome)
+        try:
+            while running or (left and not lost):
+                while left and not lost and len(running) < window:
+                    cell = left.pop()
+                    try:
+                        future = self.submit(executor, cell)
+                    except BrokenExecutor:
+                        lost.append(cell)
+                        continue
+                    running[future] = cell
+                    future.add_done_callback(finished.put)
+                if running:
+                    future = finished.get()
+                    try:
+                        self.record(running[future], outcome(future))
+                    except BrokenExecutor:
+                        lost.append(running[future])
+                    del running[future]
+        except (KeyboardInterrupt, CancelledError):
+            for future, cell in running.items():
+                if future.done() and not future.cancelled() and future.exception() is None:
+                    self.record(cell, outcome(future))
+            raise
         return lost, left[::-1]
+
+    def submit(self, executor: Executor, cell: Cell) -> Future[Measured | str]:
+        """Hand one cell to an executor."""
+        wanted = self.plans[cell.name]
+        if isinstance(executor, InThisProcess):
+            return executor.submit(measure_cell, wanted.experiment.measure, cell, wanted.code)
+        return executor.submit(measure_elsewhere, self.expected, wanted.experiment.measure, cell, wanted.code)
 
     def record(self, cell: Cell, outcome: Measured | str) -> None:
         """Keep an outcome; on disk too, unless it is an error, which deserves another try."""
@@ -435,6 +560,16 @@ class Sweep:
             self.store.save(cell, outcome)
         self.outcomes[cell.name] = outcome
         self.progress.advance()
+
+
+def outcome(future: Future[Measured | str]) -> Measured | str:
+    """Take what a finished call returned, or say what went wrong on its way to the worker or back."""
+    try:
+        return future.result()
+    except (BrokenExecutor, CancelledError):
+        raise
+    except Exception as error:
+        return in_words(error)
 
 
 class InThisProcess(Executor):
@@ -445,6 +580,21 @@ class InThisProcess(Executor):
         future: Future[Any] = Future()
         future.set_result(fn(*args, **kwargs))
         return future
+
+
+class Processes(ProcessPoolExecutor):
+    """Worker processes that never see Ctrl-C, not even while they start; the parent ends them."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: object, **kwargs: object) -> Future[Any]:
+        """Hand a call to a worker; the first one starts them, and they inherit which signals are blocked."""
+        if sys.platform == "win32":
+            return super().submit(fn, *args, **kwargs)
+        multiprocessing.resource_tracker.ensure_running()  # or else starting it would unblock the signal too early
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -464,7 +614,7 @@ def workforce(workers: int) -> Iterator[Executor]:
         yield InThisProcess()
         return
     others = set(multiprocessing.active_children())
-    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), start_worker)
+    executor = Processes(workers, multiprocessing.get_context("spawn"), start_worker)
     try:
         yield executor
     except BaseException:
@@ -511,17 +661,21 @@ def decide(planned: Plan, outcomes: dict[str, Measured | str]) -> Decision:
     results = [(cell.inputs, outcome.result) for cell, outcome in found if isinstance(outcome, Measured)]
     seconds = sum(outcome.seconds for _, outcome in found if isinstance(outcome, Measured))
     failed = [(cell, outcome) for cell, outcome in found if isinstance(outcome, str)]
-    problem = planned.problem
+    problem, broken = planned.problem, planned.broken
     if failed:
+        broken = True
         first, words = failed[0]
         where = canonical(first.inputs)
         problem = f"{len(failed)} of {len(found)} cells gave no result; the first, {where}: {words}"
+    elif all_copies([(cell, outcome) for cell, outcome in found if isinstance(outcome, Measured)]):
+        problem = "trials that differ in nothing but their seed gave one result, so they are one piece of evidence"
     findings: dict[str, Finding] = {}
     if not problem:
         try:
             findings = {finding.claim: finding for finding in experiment.decide(copy.deepcopy(results))}
+            broken = any(claim.id not in findings for claim in experiment.claims)
         except Exception as error:
-            problem = f"its claims could not be decided: {in_words(error)}"
+            problem, broken = f"its claims could not be decided: {in_words(error)}", True
     problem = problem or "the experiment decided nothing about it"
     draw = None if not findings else experiment.plot
     return Decision(
@@ -535,7 +689,37 @@ def decide(planned: Plan, outcomes: dict[str, Measured | str]) -> Decision:
         seconds=seconds,
         cells=len(found),
         draw=None if draw is None else partial(plot_results, draw, results),
+        caption=caption(draw),
+        broken=broken,
     )
+
+
+def all_copies(found: Sequence[tuple[Cell, Measured]]) -> bool:
+    """Tell whether independent trials are copies of each other: random numbers that do not depend on the seed.
+
+    Parameters
+    ----------
+    found : sequence of (Cell, Measured)
+        All cells of an experiment.
+
+    Returns
+    -------
+    bool
+        Whether cells whose inputs differ in ``seed`` alone have equal results throughout. Some may be equal by chance,
+        or because nothing random remains at their size; all of them never are.
+    """
+    trials: dict[str, list[str]] = {}
+    for cell, outcome in found:
+        if "seed" in cell.inputs:
+            trials.setdefault(canonical({**cell.inputs, "seed": None}), []).append(outcome.result_text)
+    repeated = [results for results in trials.values() if len(results) > 1]
+    return bool(repeated) and all(len(set(results)) == 1 for results in repeated)
+
+
+def caption(plot: Callable[..., None] | None) -> str:
+    """Say what a plot shows, by the first line of its docstring: "Draw this and that." becomes "This and that."."""
+    first = (plot.__doc__ or "").strip().partition("\n")[0].removeprefix("Draw ")
+    return first[:1].upper() + first[1:]
 
 
 def plot_results(plot: Callable[..., None], results: Sequence[tuple[Inputs, Result]], figure: Figure) -> None:

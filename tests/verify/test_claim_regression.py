@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 
@@ -12,15 +11,12 @@ from matplotlib.figure import Figure
 
 from fast import regression as fast_regression
 from fast import sketch as fast_sketch
-from fast.jacobian import FiredJacobian
-from fast.regression import Method
-from reference.notation import FloatArray
-from reference.regression import Solution
-from reference.sketch import TensorSketchDraw
 from reference.two_layer import initialize
 from verify import seeds
 from verify.claims import regression
 from verify.experiment import Inputs, Profile, Result, Verdict
+from verify.faults.fault import Fault
+from verify.faults.regression import FAULTS
 
 HONEST = {
     "sketch_jacobian": fast_sketch.sketch_jacobian,
@@ -63,30 +59,10 @@ def test_every_claim_holds() -> None:
     assert set(verdicts(honest()).values()) == {"holds"}
 
 
-def test_a_loose_solver_is_caught_although_its_record_looks_right() -> None:
-    def loose(
-        jacobian: FiredJacobian, sketched: FloatArray, rhs: FloatArray, *, accuracy: float, method: Method
-    ) -> Solution:
-        solution = fast_regression.solve_sketched(jacobian, sketched, rhs, accuracy=accuracy, method=method)
-        return replace(solution, solution=solution.solution * (1 + 1e-9))
-
-    assert verdicts(measure(1, solve_sketched=loose) * 48)["regression.geometric"] == "fails"
-
-
-def test_a_mixed_up_sketch_is_caught() -> None:
-    def mixed_up(draw: TensorSketchDraw, jacobian: FiredJacobian) -> FloatArray:
-        # One point's sketch repeated in another's with a little noise: far from an embedding.
-        sketched = fast_sketch.sketch_jacobian(draw, jacobian).copy()
-        sketched[:, 0] = sketched[:, 15] + 0.3 * sketched[:, 0]
-        return sketched
-
-    def conjugate(
-        jacobian: FiredJacobian, sketched: FloatArray, rhs: FloatArray, *, accuracy: float, method: Method
-    ) -> Solution:
-        return fast_regression.solve_sketched(jacobian, sketched, rhs, accuracy=accuracy)
-
-    found = verdicts(measure(1, sketch_jacobian=mixed_up, solve_sketched=conjugate) * 48)
-    assert found["regression.condition"] == "fails"
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
+def test_planted_faults_fail_the_claims_meant_for_them(fault: Fault) -> None:
+    found = verdicts(measure(2, **fault.routines) * 24)
+    assert {claim: found[claim] for claim in fault.caught_by} == fault.caught_by
 
 
 @pytest.mark.parametrize(

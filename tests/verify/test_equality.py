@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,15 @@ from matplotlib.figure import Figure
 import fast.baselines
 import fast.gauss_newton
 import reference.gauss_newton
-from fast.gauss_newton import EventRun, Search, Solver, TreeRun
-from fast.regression import solve_cholesky
-from fast.threshold_search import ThresholdForest
-from fast.two_layer import StartingNetwork
-from fast.watched_pairs import Trial, WatchedPairs
-from reference.notation import DivergenceError, FloatArray, InputError, IntArray, NothingFiresError, SingularGramError
+from fast.gauss_newton import EventRun, TreeRun
+from reference.notation import DivergenceError, FloatArray, InputError, NothingFiresError, SingularGramError
 from reference.trace import Trace
 from reference.two_layer import TwoLayerNetwork, initialize
 from verify import comparison, seeds
 from verify.claims import equality
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
+from verify.faults.equality import FAULTS, train_by
+from verify.faults.fault import Fault
 
 Results = list[tuple[Inputs, Result]]
 Option = int | str | np.random.Generator
@@ -84,177 +83,16 @@ def test_a_finding_names_the_worst_cell() -> None:
     assert "seed=5" in reason
 
 
-def faulty(run: type[EventRun] | type[TreeRun], *, extra: int = 0, **options: float) -> CodeUnderTest:
-    """Put another loop, or another number of its iterations, in the place of its search; the other search is sound."""
-
-    def train(
-        network: TwoLayerNetwork,
-        X: FloatArray,
-        y: FloatArray,
-        *,
-        iterations: int,
-        search: Search,
-        solver: Solver = "cholesky",
-        rng: np.random.Generator | None = None,
-    ) -> Trace[Any]:
-        if issubclass(run, EventRun) != (search == "events"):
-            return fast.gauss_newton.train(
-                network, X, y, iterations=iterations, search=search, solver=solver, rng=rng
-            )
-        progress = run(network, X, y, solver=solver, rng=rng, **options)
-        for _ in range(iterations + extra):
-            progress.iterate()
-        trace = progress.trace(0.0)
-        return replace(trace, residual_norms=trace.residual_norms[: iterations + 1])
-
-    return replace(CodeUnderTest(), train=train)
-
-
-class ShortStep(TreeRun):
-    def _solve(self) -> FloatArray:
-        return 0.9 * super()._solve()
-
-
-class StaleSet(TreeRun):
-    """Steps with the pairs that fired one iteration ago."""
-
-    def _look(self) -> dict[str, int]:
-        counts = super()._look()
-        now = self.fired, self.jacobian
-        (self.fired, self.jacobian), self.newest = getattr(self, "newest", now), now
-        return counts
-
-
-class Ridge(TreeRun):
-    def _solve(self) -> FloatArray:
-        G = self._gram()
-        return solve_cholesky(G + 1e-6 * np.eye(len(G)), self.residual)
-
-
-class SinglePrecision(TreeRun):
-    def _gram(self) -> FloatArray:
-        return super()._gram().astype(np.float32).astype(np.float64)
-
-    def _solve(self) -> FloatArray:
-        return solve_cholesky(self._gram(), self.residual)
-
-
-class Forgetful(TreeRun):
-    """Loses every hundredth pair."""
-
-    def _look(self) -> dict[str, int]:
-        def query(threshold: float) -> list[np.ndarray]:
-            found = ThresholdForest.query(self.forest, threshold)
-            return [index[np.arange(len(index)) % 100 != 99] for index in found]
-
-        self.forest.query = query  # type: ignore[method-assign]
-        return super()._look()
-
-
-class LeakedLabels(TreeRun):
-    """Reports the labels as its predictions."""
-
-    def trace(self, tolerance: float) -> Trace[Any]:
-        return replace(super().trace(tolerance), predictions=self.y)
-
-
-class Stray(TreeRun):
-    """Moves a neuron that never fires; no prediction changes."""
-
-    def trace(self, tolerance: float) -> Trace[Any]:
-        trace = super().trace(tolerance)
-        end = trace.network.to_dense()
-        weights = end.weights.copy()
-        silent = np.flatnonzero((weights @ self.X.T < end.shift - 1).all(axis=1))[0]
-        weights[silent] *= 1 + 1e-9
-        return replace(trace, network=TwoLayerNetwork(weights, end.signs, end.shift))
-
-
-class ShortEventStep(EventRun):
-    def _solve(self) -> FloatArray:
-        return 0.9 * super()._solve()
-
-
-class Lists(WatchedPairs):
-    """Never goes over to dense arrays, however many pairs must be watched."""
-
-    most = 2.0
-
-
-class CertificateOff(Lists):
-    """Watches only what fires at the start, and believes that no other pair ever will."""
-
-    def __init__(
-        self, network: StartingNetwork, X: FloatArray, inner_products: FloatArray, band: float, **options: float
-    ) -> None:
-        super().__init__(network, X, inner_products, 0.0, **options)
-
-    def _certify(self, *args: object) -> tuple[IntArray, FloatArray, IntArray]:
-        none = np.empty(0, dtype=np.intp)
-        return none, np.empty(0), none
-
-
-class DropsFlips(Lists):
-    """Loses every hundredth flip, the first of a step included."""
-
-    def try_step(self, g: FloatArray) -> Trial:
-        trial = super().try_step(g)
-        return replace(trial, flips=trial.flips[np.arange(len(trial.flips)) % 100 != 0])
-
-
-class StaleCounts(Lists):
-    """Keeps the shared-fired counts of the start."""
-
-    def take(self, trial: Trial) -> None:
-        before = self.shared.copy()
-        super().take(trial)
-        self.shared[:] = before
-
-
-class NoCorrection(Lists):
-    """Predicts as if no pair had flipped."""
-
-    def try_step(self, g: FloatArray) -> Trial:
-        return replace(super().try_step(g), predictions=self.predictions - self.gram() @ g)
-
-
-def watching(fault: type[WatchedPairs]) -> CodeUnderTest:
-    class Faulty(EventRun):
-        watch = fault
-
-    return faulty(Faulty)
-
-
-@pytest.mark.parametrize(
-    ("code", "caught"),
-    [
-        pytest.param(faulty(ShortStep), ["one_step", "cholesky", "sketch"], id="step-0.9"),
-        pytest.param(faulty(StaleSet), ["cholesky", "sketch"], id="stale-set"),
-        pytest.param(faulty(Ridge), ["one_step", "cholesky"], id="ridge-1e-6"),
-        pytest.param(faulty(SinglePrecision), ["one_step"], id="float32-gram"),
-        pytest.param(faulty(Forgetful), ["one_step", "cholesky", "sketch"], id="drops-1%"),
-        pytest.param(faulty(TreeRun, extra=-1), ["one_step", "cholesky", "sketch"], id="one-iteration-less"),
-        pytest.param(faulty(TreeRun, extra=1), ["one_step"], id="one-iteration-more"),
-        pytest.param(faulty(TreeRun, accuracy=1e-3), ["sketch"], id="loose-solver"),
-        pytest.param(faulty(LeakedLabels), ["one_step"], id="leaked-labels"),
-        pytest.param(faulty(Stray), ["one_step"], id="stray-neuron"),
-        pytest.param(faulty(ShortEventStep), ["one_step", "events", "events_sketch"], id="events-step-0.9"),
-        pytest.param(watching(CertificateOff), ["events", "events_sketch"], id="events-certificate-off"),
-        pytest.param(watching(DropsFlips), ["events", "events_sketch"], id="events-drops-flips"),
-        pytest.param(watching(StaleCounts), ["events"], id="events-stale-counts"),
-        pytest.param(watching(NoCorrection), ["one_step", "events"], id="events-no-correction"),
-        pytest.param(faulty(EventRun, extra=-1), ["one_step", "events", "events_sketch"], id="events-one-less"),
-        pytest.param(faulty(EventRun, accuracy=1e-3), ["events_sketch"], id="events-loose-solver"),
-    ],
-)
-def test_planted_faults_fail_the_claims_meant_for_them(code: CodeUnderTest, caught: list[str]) -> None:
-    found = verdicts(measured(code))
-    assert [found[claim] for claim in caught] == ["fails"] * len(caught)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
+def test_planted_faults_fail_the_claims_meant_for_them(fault: Fault) -> None:
+    found = verdicts(measured(fault.code))
+    assert {claim: found[claim.split(".")[1]] for claim in fault.caught_by} == fault.caught_by
 
 
 def test_the_harness_of_the_faults_is_sound() -> None:
     for run in (TreeRun, EventRun):
-        assert set(verdicts(measured(faulty(run))).values()) == {"holds"}
+        code = CodeUnderTest(train=partial(train_by, run=run))
+        assert set(verdicts(measured(code)).values()) == {"holds"}
 
 
 ERRORS = {

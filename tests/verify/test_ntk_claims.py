@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from fast.gram import gram
 from fast.shifted_ntk import shifted_ntk
 from reference.notation import FloatArray
 from reference.shifted_ntk import shifted_ntk as reference_shifted_ntk
-from reference.two_layer import TwoLayerNetwork, initialize
 from verify import seeds
 from verify.claims import ntk
 from verify.experiment import CodeUnderTest, Profile
+from verify.faults import ntk as planted
 
 WIDTHS = [2**8, 2**9, 2**10, 2**11, 2**12]
 
@@ -71,50 +70,18 @@ def test_cells_are_distinct_json_and_more_when_thorough() -> None:
     assert len(thorough) > 3 * len(default)
 
 
-def scaled_kernel(X: FloatArray, shift: float) -> FloatArray:
-    return 1.05 * shifted_ntk(X, shift)
-
-
-def rounded_kernel(X: FloatArray, shift: float) -> FloatArray:
-    return shifted_ntk(X, shift).astype(np.float32).astype(np.float64)
-
-
 def kernel_at_wrong_shift(X: FloatArray, shift: float) -> FloatArray:
     return shifted_ntk(X, 1.05 * shift)
-
-
-def diagonal_kernel(X: FloatArray, shift: float) -> FloatArray:
-    return 1e3 * np.diag(np.diag(shifted_ntk(X, shift)))
-
-
-def copied_neurons(width: int, dim: int, *, shift: float, rng: np.random.Generator) -> TwoLayerNetwork:
-    """Every neuron drawn once and used twice: half the evidence, the same limit and the same slope."""
-    network = initialize(width // 2, dim, shift=shift, rng=rng)
-    return TwoLayerNetwork(np.tile(network.weights, (2, 1)), np.tile(network.signs, 2), network.shift)
-
-
-def narrow_weights(width: int, dim: int, *, shift: float, rng: np.random.Generator) -> TwoLayerNetwork:
-    network = initialize(width, dim, shift=shift, rng=rng)
-    return TwoLayerNetwork(0.95 * network.weights, network.signs, network.shift)
-
-
-def frozen_network(width: int, dim: int, *, shift: float, rng: np.random.Generator) -> TwoLayerNetwork:
-    """The width asked for is ignored."""
-    return initialize(256, dim, shift=shift, rng=rng)
-
-
-def gram_without_half(network: TwoLayerNetwork, X: FloatArray) -> FloatArray:
-    return gram(TwoLayerNetwork(network.weights[::2], network.signs[::2], network.shift), X) / 2
 
 
 @pytest.mark.parametrize(
     ("decide", "fault"),
     [
-        (ntk.decide_rate, {"shifted_ntk": scaled_kernel}),
-        (ntk.decide_rate, {"initialize": frozen_network}),
-        (ntk.decide_rate, {"gram": gram_without_half}),
-        (ntk.decide_level, {"initialize": copied_neurons}),
-        (ntk.decide_level, {"initialize": narrow_weights}),
+        (ntk.decide_rate, {"shifted_ntk": planted.scaled_kernel}),
+        (ntk.decide_rate, {"initialize": planted.frozen_width}),
+        (ntk.decide_rate, {"gram": planted.gram_without_half}),
+        (ntk.decide_level, {"initialize": planted.copied_neurons}),
+        (ntk.decide_level, {"initialize": planted.narrow_weights}),
         (ntk.decide_level, {"shifted_ntk": kernel_at_wrong_shift}),
     ],
     ids=lambda value: next(iter(value.values())).__name__ if isinstance(value, dict) else value.__name__,
@@ -124,7 +91,7 @@ def test_planted_faults_in_the_rate(decide: Callable[..., Any], fault: dict[str,
     assert finding.verdict == "fails", finding
 
 
-@pytest.mark.parametrize("fault", [rounded_kernel, kernel_at_wrong_shift])
+@pytest.mark.parametrize("fault", [planted.rounded_kernel, kernel_at_wrong_shift])
 def test_planted_faults_in_the_routes(fault: Callable[..., Any]) -> None:
     finding = ntk.decide_routes(measure("routes", replace(CodeUnderTest(), shifted_ntk=fault), seeds_below=1))
     assert finding.verdict == "fails"
@@ -132,7 +99,7 @@ def test_planted_faults_in_the_routes(fault: Callable[..., Any]) -> None:
 
 
 def test_planted_fault_in_the_bounds() -> None:
-    code = replace(CodeUnderTest(), shifted_ntk=diagonal_kernel)
+    code = replace(CodeUnderTest(), shifted_ntk=planted.kernel_without_shift)
     finding = ntk.decide_bounds(measure("bounds", code, seeds_below=2))
     assert finding.verdict == "fails"
 
@@ -147,6 +114,22 @@ def test_too_few_data_sets_are_undecided_and_rounding_is_invalid(bounds: Measure
 def test_an_exact_hit_is_invalid_not_a_perfect_rate(rate: Measured) -> None:
     hit = [(inputs, result | {"errors": [0.0] * len(WIDTHS)}) for inputs, result in rate]
     assert ntk.decide_rate(hit).verdict == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("claim", "fault"),
+    [
+        ("identities", {"second_moment": planted.second_moment_off}),
+        ("exponent", {"shift_for": planted.shift_with_constant_045}),
+    ],
+)
+def test_planted_faults_in_the_constants(claim: str, fault: dict[str, Any]) -> None:
+    results = measure("symbolic", replace(CodeUnderTest(), **fault))
+    findings = [ntk.decide_symbolic(f"ntk.{part}", part, results) for part in ("identities", "exponent")]
+    assert {finding.claim: finding.verdict for finding in findings} == {
+        f"ntk.{part}": "fails" if part == claim else "holds" for part in ("identities", "exponent")
+    }
+    assert "of the code" in next(finding.reason for finding in findings if finding.verdict == "fails")
 
 
 def test_a_broken_identity_is_named() -> None:

@@ -7,21 +7,21 @@ import json
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
 
-from fast.threshold_search import ThresholdForest
-from reference.notation import FloatArray, IntArray
+from reference.notation import IntArray
 from verify import closed_forms, seeds
 from verify.claims import search
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
+from verify.faults.fault import Fault
+from verify.faults.search import FAULTS
 
 Results = list[tuple[Inputs, Result]]
 Pairs = tuple[IntArray, IntArray]
 CELLS: list[Inputs] = [{"width": width, "seed": seed} for width in (256, 2048, 16384) for seed in range(3)]
 
 
-def measured(forest: type[ThresholdForest] = ThresholdForest) -> Results:
-    code = CodeUnderTest(forest=forest)
+def measured(code: CodeUnderTest | None = None) -> Results:
+    code = CodeUnderTest() if code is None else code
     results = [(cell, search.measure(cell, seeds.generator(0, "search", cell), code)) for cell in CELLS]
     plain: Results = json.loads(json.dumps(results, allow_nan=False))
     return plain
@@ -89,100 +89,10 @@ def test_a_noticed_poison_withdraws_what_rests_on_counts() -> None:
     assert verdicts(results)["query"] == "fails"
 
 
-class HalvedQueries(ThresholdForest):
-    def query(self, threshold: float) -> Pairs:
-        before = self.nodes_visited["query"]
-        found = super().query(threshold)
-        self.nodes_visited["query"] = (before + self.nodes_visited["query"]) // 2
-        return found
-
-
-class HalvedUpdates(ThresholdForest):
-    def update(self, neurons: ArrayLike, scores: ArrayLike) -> None:
-        super().update(neurons, scores)
-        self.nodes_visited["update"] //= 2
-
-
-class HalvedBuild(ThresholdForest):
-    def __init__(self, levels: list[FloatArray], width: int) -> None:
-        super().__init__(levels, width)
-        self.nodes_visited["build"] //= 2
-
-
-class HiddenScan(ThresholdForest):
-    """Counts what a search would look at, and looks at every leaf."""
-
-    def query(self, threshold: float) -> Pairs:
-        super().query(threshold)
-        return np.nonzero(self.levels[0].reshape(self.n, -1)[:, : self.width] >= threshold)
-
-
-class HiddenScanOfMaxima(ThresholdForest):
-    """Counts what a search would look at, and looks at every maximum of 16 leaves."""
-
-    def query(self, threshold: float) -> Pairs:
-        super().query(threshold)
-        i, v = np.nonzero(self.levels[1].reshape(self.n, -1) >= threshold)
-        at, place = np.nonzero(self.levels[0][i, v] >= threshold)
-        return i[at], 16 * v[at] + place
-
-
-class CountedScan(ThresholdForest):
-    """Looks at every leaf and says so."""
-
-    def query(self, threshold: float) -> Pairs:
-        self.nodes_visited["query"] += self.n * self.width
-        return np.nonzero(self.levels[0].reshape(self.n, -1)[:, : self.width] >= threshold)
-
-
-class StaleTop(ThresholdForest):
-    """Forgets the top level in its updates."""
-
-    def update(self, neurons: ArrayLike, scores: ArrayLike) -> None:
-        top = self.levels[-1].copy()
-        super().update(neurons, scores)
-        self.levels[-1][:] = top
-
-
-class ForgetsTies(ThresholdForest):
-    def query(self, threshold: float) -> Pairs:
-        i, r = super().query(threshold)
-        above = self.levels[0].reshape(self.n, -1)[i, r] > threshold
-        return i[above], r[above]
-
-
-class FindsTwice(ThresholdForest):
-    def query(self, threshold: float) -> Pairs:
-        i, r = super().query(threshold)
-        return np.append(i, i[-1]), np.append(r, r[-1])
-
-
-class RebuildsAtEveryUpdate(ThresholdForest):
-    """Forgets nothing, and says honestly that it looked at everything for each neuron."""
-
-    def update(self, neurons: ArrayLike, scores: ArrayLike) -> None:
-        super().update(neurons, scores)
-        self.nodes_visited["update"] = np.size(neurons) * self.nodes_visited["build"]
-
-
-@pytest.mark.parametrize(
-    ("forest", "caught"),
-    [
-        (HalvedBuild, ["exact"]),
-        (HalvedQueries, ["exact"]),
-        (HalvedUpdates, ["exact"]),
-        (HiddenScan, ["witness"]),
-        (HiddenScanOfMaxima, ["witness"]),
-        (CountedScan, ["exact", "query", "growth", "witness"]),
-        (StaleTop, ["exact"]),
-        (ForgetsTies, ["exact"]),
-        (FindsTwice, ["exact"]),
-        (RebuildsAtEveryUpdate, ["exact", "update"]),
-    ],
-)
-def test_planted_faults_fail_the_claims_meant_for_them(forest: type[ThresholdForest], caught: list[str]) -> None:
-    found = verdicts(measured(forest))
-    assert [found[claim] for claim in caught] == ["fails"] * len(caught)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
+def test_planted_faults_fail_the_claims_meant_for_them(fault: Fault) -> None:
+    found = verdicts(measured(fault.code))
+    assert {claim: found[claim.split(".")[1]] for claim in fault.caught_by} == fault.caught_by
 
 
 def test_pairs_apart_by_hand() -> None:

@@ -11,10 +11,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from fast.threshold_search import ThresholdForest
-from reference.two_layer import TwoLayerNetwork, initialize
+from reference.two_layer import initialize
 from verify import problems
 from verify.claims import sparsity
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
+from verify.faults.sparsity import ForgetfulForest, InventiveForest, with_constant_045
 
 Results = list[tuple[Inputs, Result]]
 
@@ -102,26 +103,7 @@ def test_no_fired_neurons_are_no_evidence() -> None:
     assert [found[part] for part in ("level", "slope", "sublinear", "exponent")] == ["invalid"] * 4
 
 
-class ForestThatForgets(ThresholdForest):
-    """Loses every hundredth pair."""
-
-    def query(self, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-        data_index, neuron_index = super().query(threshold)
-        keep = np.arange(len(data_index)) % 100 != 99
-        return data_index[keep], neuron_index[keep]
-
-
-class ForestThatInvents(ThresholdForest):
-    """Puts one pair that does not fire in the place of one that does, so the count is right."""
-
-    def query(self, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-        data_index, neuron_index = super().query(threshold)
-        silent = int(np.argmin(self.levels[0].reshape(self.n, -1)[0, : self.width]))
-        neuron_index[0] = silent
-        return data_index, neuron_index
-
-
-@pytest.mark.parametrize("forest", [ForestThatForgets, ForestThatInvents])
+@pytest.mark.parametrize("forest", [ForgetfulForest, InventiveForest])
 def test_a_faulty_forest_fails_the_exact_claim(forest: type[ThresholdForest]) -> None:
     code = CodeUnderTest(forest=forest)
     result = sparsity.measure({"width": 1 << 12, "seed": 0}, np.random.default_rng(0), code)
@@ -131,9 +113,6 @@ def test_a_faulty_forest_fails_the_exact_claim(forest: type[ThresholdForest]) ->
 
 
 def test_a_wrong_shift_fails_level_by_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(width: int, dim: int, *, shift: float, rng: np.random.Generator) -> TwoLayerNetwork:
-        return initialize(width, dim, shift=shift * math.sqrt(0.45 / 0.48), rng=rng)
-
     monkeypatch.setattr(sparsity, "FEWEST_NEURONS", 1 << 15)
 
     def measured(code: CodeUnderTest) -> str:
@@ -142,7 +121,7 @@ def test_a_wrong_shift_fails_level_by_measurement(monkeypatch: pytest.MonkeyPatc
         return verdicts([(i, sparsity.measure(i, rng, code)) for i in inputs])["level"]
 
     assert measured(CodeUnderTest()) == "holds"
-    assert measured(CodeUnderTest(initialize=wrong)) == "fails"
+    assert measured(CodeUnderTest(initialize=with_constant_045)) == "fails"
 
 
 @pytest.mark.parametrize("thorough", [False, True])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,6 +23,7 @@ from reference.two_layer import TwoLayerNetwork, initialize
 from verify import problems
 from verify.claims import stability
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
+from verify.faults.stability import train_to_half_the_labels, train_with_strays, with_frozen_shift
 
 Results = list[tuple[Inputs, Result]]
 Option = int | float | str
@@ -142,12 +142,6 @@ def test_planted_laws_fail_the_claim_meant_for_them(
     assert verdicts(simulated(**changes))[caught] == "fails"
 
 
-def train_to_half_the_labels(
-    network: TwoLayerNetwork, X: FloatArray, y: FloatArray, **options: Option
-) -> Trace:
-    return fast.gauss_newton.train(network, X, y / 2, **options)
-
-
 def train_not_at_all(network: TwoLayerNetwork, X: FloatArray, y: FloatArray, **options: Option) -> Trace:
     return fast.gauss_newton.train(network, X, y, **{**options, "iterations": 0})
 
@@ -171,17 +165,6 @@ def measured(code: CodeUnderTest) -> dict[str, str]:
     return verdicts([(i, stability.measure(i, rng, code)) for i in inputs])
 
 
-def train_with_strays(network: TwoLayerNetwork, X: FloatArray, y: FloatArray, **options: Option) -> Trace:
-    """Send one silent neuron of either sign to one far place, where the two cancel in every prediction."""
-    trace = fast.gauss_newton.train(network, X, y, **options)
-    end = trace.network.to_dense()
-    silent = (end.weights @ X.T < end.shift).all(axis=1)
-    weights = end.weights.copy()
-    for sign in (-1, 1):
-        weights[np.flatnonzero(silent & (end.signs == sign))[0]] = 20 * X[0]
-    return replace(trace, network=TwoLayerNetwork(weights, end.signs, end.shift))
-
-
 def test_stray_neurons_break_the_radius_but_not_the_fit() -> None:
     found = measured(CodeUnderTest(train=train_with_strays))
     assert found["within"] == "fails"
@@ -189,11 +172,8 @@ def test_stray_neurons_break_the_radius_but_not_the_fit() -> None:
 
 
 def test_a_frozen_shift_breaks_the_law_of_the_radius() -> None:
-    def frozen(width: int, dim: int, *, shift: float, rng: np.random.Generator) -> TwoLayerNetwork:
-        return initialize(width, dim, shift=stability.shift_at(2**11), rng=rng)
-
     assert measured(CodeUnderTest())["radius"] != "fails"
-    assert measured(CodeUnderTest(initialize=frozen))["radius"] == "fails"
+    assert measured(CodeUnderTest(initialize=with_frozen_shift))["radius"] == "fails"
 
 
 @pytest.mark.parametrize("thorough", [False, True])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
-from verify.experiment import CodeUnderTest, Experiment, Verdict
+from reference.notation import InputError
+from verify.experiment import CodeUnderTest, Experiment, Inputs, Verdict
 
 Kind = Literal["value", "cost", "statistics"]
 """Wrong answers; right answers at a wrong price; evidence that is none."""
+
+CATCHES: tuple[Verdict, ...] = ("fails", "invalid")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,9 @@ class Fault:
         `functools.partial` of one: they travel to worker processes.
     alter : callable, optional
         Takes an experiment and returns it with the defect, for faults of the harness itself.
+    only : callable, optional
+        Takes the inputs of a cell and tells whether to measure it, where a part of the cells is enough to flip the
+        claims. On that part the true code must not show the verdicts expected here.
     """
 
     id: str
@@ -40,6 +46,7 @@ class Fault:
     caught_by: Mapping[str, Verdict]
     routines: Mapping[str, Callable[..., object]] = field(default_factory=dict)
     alter: Callable[[Experiment], Experiment] | None = None
+    only: Callable[[Inputs], bool] | None = None
 
     @property
     def code(self) -> CodeUnderTest:
@@ -50,3 +57,44 @@ class Fault:
     def experiments(self) -> tuple[str, ...]:
         """Names of the experiments that must catch it."""
         return tuple(dict.fromkeys(claim.split(".")[0] for claim in self.caught_by))
+
+
+def check(experiments: Sequence[Experiment], faults: Sequence[Fault]) -> None:
+    """Refuse claims that no fault tries, and faults that try nothing.
+
+    Parameters
+    ----------
+    experiments : sequence of Experiment
+        Whose claims need a fault each.
+    faults : sequence of Fault
+        All there are.
+
+    Raises
+    ------
+    InputError
+        Claims without a fault; a fault's id used twice; a fault that names no claim, an unknown claim, an unknown
+        routine or a verdict that is no catch; a fault that changes nothing. The message names them.
+    """
+    ids = [fault.id for fault in faults]
+    twice = sorted({each for each in ids if ids.count(each) > 1})
+    if twice:
+        raise InputError(f"two faults are called {twice[0]!r}; results are kept by id, so rename one")
+    claims = [claim.id for experiment in experiments for claim in experiment.claims]
+    known = {each.name for each in fields(CodeUnderTest)}
+    for fault in faults:
+        unknown = [claim for claim in fault.caught_by if claim not in claims]
+        if unknown or not fault.caught_by:
+            cause = f"names unknown claims: {', '.join(unknown)}" if unknown else "names no claim"
+            raise InputError(f"fault {fault.id!r} {cause}; name claims of registered experiments in caught_by")
+        wrong = [f"{claim}: {verdict}" for claim, verdict in fault.caught_by.items() if verdict not in CATCHES]
+        if wrong:
+            raise InputError(f"fault {fault.id!r} expects {wrong[0]}, which is no catch; expect fails or invalid")
+        strange = sorted(fault.routines.keys() - known)
+        if strange:
+            raise InputError(f"fault {fault.id!r} replaces {strange[0]!r}; replace fields of CodeUnderTest")
+        if not fault.routines and fault.alter is None:
+            raise InputError(f"fault {fault.id!r} changes nothing; give it routines or alter")
+    tried = {claim for fault in faults for claim in fault.caught_by}
+    untried = [claim for claim in claims if claim not in tried]
+    if untried:
+        raise InputError(f"no fault tries {', '.join(untried)}; plant one in verify/faults that flips it")

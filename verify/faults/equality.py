@@ -1,0 +1,286 @@
+"""Faults in the fast training loops: each search with a defect, the other one sound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import fast.gauss_newton
+from fast.gauss_newton import EventRun, Search, TreeRun
+from fast.regression import solve_cholesky
+from fast.training_run import Solver
+from fast.two_layer import StartingNetwork
+from fast.watched_pairs import Trial, WatchedPairs
+from reference.notation import FloatArray, IntArray
+from reference.trace import Trace
+from reference.two_layer import TwoLayerNetwork
+from verify.experiment import Inputs, Verdict
+from verify.faults.fault import Fault, Kind
+
+
+def few_cells(inputs: Inputs) -> bool:
+    """Keep three cells: random data without sparsity, twins and clash."""
+    return bool(inputs["seed"] == 0 and inputs["n"] in (17, 24))
+
+
+def train_by(
+    network: TwoLayerNetwork,
+    X: FloatArray,
+    y: FloatArray,
+    *,
+    run: type[EventRun] | type[TreeRun],
+    iterations: int,
+    search: Search,
+    solver: Solver = "cholesky",
+    rng: np.random.Generator | None = None,
+    extra: int = 0,
+    **options: float,
+) -> Trace[Any]:
+    """Train by another loop, or for another number of iterations, where its search is asked for."""
+    if issubclass(run, EventRun) != (search == "events"):
+        return fast.gauss_newton.train(network, X, y, iterations=iterations, search=search, solver=solver, rng=rng)
+    progress = run(network, X, y, solver=solver, rng=rng, **options)  # type: ignore[arg-type]
+    for _ in range(iterations + extra):
+        progress.iterate()
+    trace = progress.trace(0.0)
+    return replace(trace, residual_norms=trace.residual_norms[: iterations + 1])
+
+
+class ShortStep(TreeRun):
+    """Takes 0.9 of each step."""
+
+    part = 0.9
+
+    def _solve(self) -> FloatArray:
+        return self.part * super()._solve()
+
+
+class VeryShortStep(ShortStep):
+    """Takes 0.4 of each step."""
+
+    part = 0.4
+
+
+class StaleSet(TreeRun):
+    """Steps with the pairs that fired one iteration ago."""
+
+    def _look(self) -> None:
+        super()._look()
+        now = self.fired, self.jacobian
+        (self.fired, self.jacobian), self.newest = getattr(self, "newest", now), now
+
+
+class Ridge(TreeRun):
+    """Adds 1e-6 to the diagonal of the Gram matrix."""
+
+    def _solve(self) -> FloatArray:
+        G = self._gram()
+        return solve_cholesky(G + 1e-6 * np.eye(len(G)), self.residual)
+
+
+class SinglePrecision(TreeRun):
+    """Rounds the Gram matrix to single precision."""
+
+    def _gram(self) -> FloatArray:
+        return super()._gram().astype(np.float32).astype(np.float64)
+
+
+class ForgetfulTrees(TreeRun):
+    """Loses every hundredth pair that fires."""
+
+    def _look(self) -> None:
+        if not hasattr(self, "query"):
+            self.query = self.forest.query
+            self.forest.query = self._forget  # type: ignore[method-assign]
+        super()._look()
+
+    def _forget(self, threshold: float) -> tuple[IntArray, IntArray]:
+        data_index, neuron_index = self.query(threshold)
+        keep = np.arange(len(data_index)) % 100 != 99
+        return data_index[keep], neuron_index[keep]
+
+
+class LeakedLabels(TreeRun):
+    """Reports the labels as its predictions."""
+
+    def trace(self, tolerance: float) -> Trace[Any]:
+        """Return the run, with the labels in it."""
+        return replace(super().trace(tolerance), predictions=self.y)
+
+
+class RecurrentResidual(TreeRun):
+    """Reports the residual that its linear model foretells, not the one that it has."""
+
+    def _solve(self) -> FloatArray:
+        g = super()._solve()
+        self.foretold = self.residual - self._gram() @ g
+        return g
+
+    def _known_norm(self, residual: FloatArray) -> float:
+        return super()._known_norm(self.foretold)
+
+
+class Stray(TreeRun):
+    """Moves a neuron that never fires; no prediction changes."""
+
+    def trace(self, tolerance: float) -> Trace[Any]:
+        """Return the run, with another network."""
+        trace: Trace[Any] = super().trace(tolerance)
+        end = trace.network.to_dense()
+        weights = end.weights.copy()
+        # At shift 0 every neuron fires somewhere, and none is moved.
+        silent = np.flatnonzero((weights @ self.X.T < end.shift).all(axis=1))[:1]
+        weights[silent] *= 1 - 1e-9
+        return replace(trace, network=TwoLayerNetwork(weights, end.signs, end.shift))
+
+
+class ShortEventStep(EventRun):
+    """Takes 0.9 of each step."""
+
+    def _solve(self) -> FloatArray:
+        return 0.9 * super()._solve()
+
+
+class Lists(WatchedPairs):
+    """Never goes over to dense arrays, however many pairs must be watched."""
+
+    most = 2.0
+
+
+class CertificateOff(Lists):
+    """Watches only what fires at the start, and believes that no other pair ever will."""
+
+    def __init__(
+        self, network: StartingNetwork, X: FloatArray, inner_products: FloatArray, band: float, **options: Any  # noqa: ANN401
+    ) -> None:
+        super().__init__(network, X, inner_products, 0.0, **options)
+
+    def _certify(self, *args: object) -> tuple[IntArray, FloatArray, IntArray]:
+        none = np.empty(0, dtype=np.intp)
+        return none, np.empty(0), none
+
+
+class DropsFlips(Lists):
+    """Loses every hundredth flip, the first of a step included."""
+
+    def try_step(self, g: FloatArray) -> Trial:
+        """Try a step, and forget some of what it flips."""
+        trial = super().try_step(g)
+        return replace(trial, flips=trial.flips[np.arange(len(trial.flips)) % 100 != 0])
+
+
+class StaleCounts(Lists):
+    """Keeps the shared-fired counts of the start."""
+
+    def take(self, trial: Trial) -> None:
+        """Take a step, and leave the counts as they were."""
+        before = self.shared.copy()
+        super().take(trial)
+        self.shared[:] = before
+
+
+class NoCorrection(Lists):
+    """Predicts as if no pair had flipped."""
+
+    def try_step(self, g: FloatArray) -> Trial:
+        """Try a step, and predict by the linear model."""
+        return replace(super().try_step(g), predictions=self.predictions - self.gram() @ g)
+
+
+class CertificateOffRun(EventRun):
+    """Events by `CertificateOff`."""
+
+    watch = CertificateOff
+
+
+class DropsFlipsRun(EventRun):
+    """Events by `DropsFlips`."""
+
+    watch = DropsFlips
+
+
+class StaleCountsRun(EventRun):
+    """Events by `StaleCounts`."""
+
+    watch = StaleCounts
+
+
+class NoCorrectionRun(EventRun):
+    """Events by `NoCorrection`."""
+
+    watch = NoCorrection
+
+
+def planted(
+    identity: str,
+    description: str,
+    run: type[EventRun] | type[TreeRun],
+    *caught_by: str,
+    kind: Kind = "value",
+    **options: float,
+) -> Fault:
+    """Describe a fault of one training loop."""
+    verdicts: dict[str, Verdict] = {f"equality.{claim}": "fails" for claim in caught_by}
+    loop: Callable[..., object] = train_by
+    routines = {"train": partial(loop, run=run, **options)}
+    return Fault(identity, description, kind, verdicts, routines, only=few_cells)
+
+
+FAULTS: tuple[Fault, ...] = (
+    planted(
+        "step-0.9", "The trees' loop takes 0.9 of each step.", ShortStep, "one_step", "cholesky", "sketch"
+    ),
+    planted(
+        "step-0.4", "The trees' loop takes 0.4 of each step.", VeryShortStep, "one_step", "cholesky", "sketch"
+    ),
+    planted(
+        "stale-fired-set", "The trees' loop steps with the pairs that fired an iteration ago.", StaleSet,
+        "cholesky", "sketch",
+    ),
+    planted("ridge-1e-6", "1e-6 is added to the diagonal of the Gram matrix.", Ridge, "one_step", "cholesky"),
+    planted("float32-gram", "The Gram matrix is rounded to single precision.", SinglePrecision, "one_step"),
+    planted(
+        "drops-1-percent-in-training", "The trees' loop loses every hundredth pair that fires.", ForgetfulTrees,
+        "one_step", "cholesky", "sketch",
+    ),
+    planted(
+        "one-iteration-less", "The trees' loop stops an iteration early.", TreeRun, "one_step", "cholesky", "sketch",
+        extra=-1,
+    ),
+    planted(
+        "one-iteration-more", "The trees' loop takes an iteration more than it reports.", TreeRun, "one_step", extra=1
+    ),
+    planted("loose-solver", "The sketched solver stops at a relative 1e-3.", TreeRun, "sketch", accuracy=1e-3),
+    planted("leaked-labels", "Predictions are the labels.", LeakedLabels, "one_step"),
+    planted(
+        "residual-from-recurrence", "The reported residual is the linear model's, not the network's.",
+        RecurrentResidual, "cholesky", "sketch",
+    ),
+    planted("stray-neuron", "A neuron that never fires moves; no prediction changes.", Stray, "one_step"),
+    planted(
+        "events-step-0.9", "The event-driven loop takes 0.9 of each step.", ShortEventStep,
+        "one_step", "events", "events_sketch",
+    ),
+    planted(
+        "events-certificate-off", "Pairs outside the start's fired set are never watched.", CertificateOffRun,
+        "events", "events_sketch",
+    ),
+    planted("events-drop-flips", "Every hundredth flip is lost.", DropsFlipsRun, "events", "events_sketch"),
+    planted("events-stale-counts", "The shared-fired counts stay those of the start.", StaleCountsRun, "events"),
+    planted(
+        "events-no-correction", "Predictions miss the correction of the pairs that flipped.", NoCorrectionRun,
+        "one_step", "events",
+    ),
+    planted(
+        "events-one-iteration-less", "The event-driven loop stops an iteration early.", EventRun,
+        "one_step", "events", "events_sketch", extra=-1,
+    ),
+    planted(
+        "events-loose-solver", "The sketched solver of the event-driven loop stops at a relative 1e-3.", EventRun,
+        "events_sketch", accuracy=1e-3,
+    ),
+)  # fmt: skip
