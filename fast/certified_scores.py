@@ -39,8 +39,8 @@ SURVEY = 8
 """A point is surveyed again when one in so many of its pairs is in doubt: scattered entries come so much slower."""
 SLACK = 1e-10
 """Share of the largest possible score by which bounds are raised: far beyond rounding, far below what adds pairs."""
-BLOCK_COLUMNS = 64
-"""Columns of ``W(0)`` that a survey takes at a time; they stay in the cache between their two uses."""
+BLOCK_ENTRIES = 1 << 19
+"""Entries of ``W(0)`` that a survey takes at a time; they stay in the cache between their two uses."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,11 +158,12 @@ class CertifiedScores:
         narrow = own[:, columns].tocsc()
         pattern = sparse.csc_array((np.ones(narrow.nnz), narrow.indices, narrow.indptr), shape=narrow.shape)
         scores, squares = (np.zeros((len(points), len(weights.initial))) for _ in range(2))
-        for start in range(0, len(columns), BLOCK_COLUMNS):
-            some = slice(start, start + BLOCK_COLUMNS)
-            block = weights.initial[:, columns[some]]
-            scores += narrow[:, some] @ block.T
-            squares += pattern[:, some] @ np.square(block).T
+        step = max(1, BLOCK_ENTRIES // len(weights.initial))
+        for start in range(0, len(columns), step):
+            some = slice(start, start + step)
+            block = weights.initial.T[columns[some]]
+            scores += narrow[:, some] @ block
+            squares += pattern[:, some] @ np.square(block, out=block)
         self.reach[points], self.norm[points] = scores, np.sqrt(squares)
         self.path[points], self.longest[points] = 0, self.norm[points].max(axis=1)
         self.seen[points] = False
@@ -183,10 +184,12 @@ class CertifiedScores:
     def _entries(self, weights: LowRankWeights, i: int, neurons: IntArray, columns: IntArray) -> FloatArray:
         """Read ``W(0)`` at some neurons and columns, unless that was done for this point lately."""
         kept = self.blocks[i]
-        if kept is not None and len(kept.neurons) and np.array_equal(kept.columns, columns):
-            place = np.minimum(np.searchsorted(kept.neurons, neurons), len(kept.neurons) - 1)
-            if (kept.neurons[place] == neurons).all():
-                return kept.entries if len(neurons) == len(kept.neurons) else kept.entries[place]
+        if kept is not None and np.array_equal(kept.columns, columns):
+            if np.array_equal(kept.neurons, neurons):
+                return kept.entries
+            place = kept.neurons.searchsorted(neurons)
+            if np.array_equal(kept.neurons.take(place, mode="clip"), neurons):
+                return kept.entries[place]
         flat, (down, across) = weights.initial.ravel(order="K"), (s // 8 for s in weights.initial.strides)
         entries = flat.take(neurons[:, np.newaxis] * down + columns.astype(np.intp) * across)
         self.blocks[i] = Block(neurons, columns, entries)

@@ -47,7 +47,9 @@ class ThresholdForest:
     ----------
     n, width : int
         Data points (trees) and neurons (leaves of each tree).
-    levels : list of ndarray (n, nodes, 16)
+    fan_out : int
+        Children of a node, 16 unless `build_from_blocks` was told otherwise.
+    levels : list of ndarray (n, nodes, fan_out)
         Level ``l`` grouped by parent: ``levels[l][i, v]`` are the children of node ``v`` of level ``l + 1`` in tree
         ``i``. Places beyond the last node hold minus infinity.
     nodes_visited : dict
@@ -66,6 +68,7 @@ class ThresholdForest:
     def __init__(self, levels: list[FloatArray], width: int) -> None:
         self.levels = levels
         self.n = len(levels[0])
+        self.fan_out: int = levels[0].shape[2]
         self.width = width
         self.nodes_visited = {"build": sum(level.size for level in levels), "query": 0, "update": 0}
 
@@ -92,7 +95,9 @@ class ThresholdForest:
         return cls.build_from_blocks(n, width, [leaves])
 
     @classmethod
-    def build_from_blocks(cls, n: int, width: int, blocks: Iterable[FloatArray]) -> ThresholdForest:
+    def build_from_blocks(
+        cls, n: int, width: int, blocks: Iterable[FloatArray], *, fan_out: int = FAN_OUT
+    ) -> ThresholdForest:
         """Build the forest from scores that come block by block, so that they are never held twice.
 
         Parameters
@@ -101,6 +106,8 @@ class ThresholdForest:
             Data points and neurons in all.
         blocks : iterable of ndarray (n, rows)
             Scores of neurons 0, 1, ... in order, ``width`` in all; copied.
+        fan_out : int
+            Children of a node, 2 or more: 2 is the paper's binary tree. What a query finds does not depend on it.
 
         Returns
         -------
@@ -109,16 +116,18 @@ class ThresholdForest:
         Raises
         ------
         InputError
-            NaN or infinite scores.
+            NaN or infinite scores, a fan-out below 2.
         """
-        levels = [_room_for(n, width)]
+        if fan_out < 2:
+            raise InputError(f"fan_out is {fan_out}; pass 2 (binary trees) or more")
+        levels = [_room_for(n, width, fan_out)]
         leaves, start = levels[0].reshape(n, -1), 0
         for block in blocks:
             leaves[:, start : start + block.shape[1]] = as_float_array("scores", block, 2)
             start += block.shape[1]
         while levels[-1].shape[1] > 1:
             children = levels[-1]
-            levels.append(_room_for(n, children.shape[1]))
+            levels.append(_room_for(n, children.shape[1], fan_out))
             levels[-1].reshape(n, -1)[:, : children.shape[1]] = _maximum_of_children(children)
         return cls(levels, width)
 
@@ -170,14 +179,14 @@ class ThresholdForest:
         threshold = check_threshold(threshold)
         node = np.zeros_like(trees)
         for level in reversed(self.levels):
-            children = level.reshape(-1, FAN_OUT).take(trees * level.shape[1] + node, axis=0)
+            children = level.reshape(-1, self.fan_out).take(trees * level.shape[1] + node, axis=0)
             self.nodes_visited["query"] += children.size
             # Minus infinity pads the levels, so it must not reach any threshold. A flat search and two divisions are
             # several times faster than np.nonzero on two dimensions.
             reached = np.flatnonzero(children.ravel() >= max(threshold, np.finfo(np.float64).min))
-            parent = reached // FAN_OUT
+            parent = reached // self.fan_out
             trees = trees[parent]
-            node = node[parent] * FAN_OUT + reached % FAN_OUT
+            node = node[parent] * self.fan_out + reached % self.fan_out
         return trees, node
 
     def scores_at(self, data_index: IntArray, neuron_index: IntArray) -> FloatArray:
@@ -228,11 +237,11 @@ class ThresholdForest:
             part = neurons[start : start + CHUNK]
             if len(self.levels) > 1:
                 # All leaves of one chunk at once; the maxima stay as they were until every leaf is written.
-                parents = self.levels[1].reshape(self.n, -1).take(part // FAN_OUT, axis=1)
+                parents = self.levels[1].reshape(self.n, -1).take(part // self.fan_out, axis=1)
                 self.nodes_visited["update"] += parents.size
                 matters = _matters(leaves.take(part, axis=1), new[:, start : start + CHUNK], parents)
                 tree, column = np.divmod(np.flatnonzero(matters), len(part))
-                suspects.append(tree * self.levels[0].shape[1] + part[column] // FAN_OUT)
+                suspects.append(tree * self.levels[0].shape[1] + part[column] // self.fan_out)
             leaves[:, part] = new[:, start : start + CHUNK]
         if suspects:
             self._recompute(_distinct(np.concatenate(suspects)))
@@ -242,7 +251,7 @@ class ThresholdForest:
         for level in range(1, len(self.levels)):
             lower, nodes = self.levels[level - 1], self.levels[level].reshape(self.n, -1)
             tree, node = np.divmod(suspects, lower.shape[1])
-            children = lower.reshape(-1, FAN_OUT).take(suspects, axis=0)
+            children = lower.reshape(-1, self.fan_out).take(suspects, axis=0)
             self.nodes_visited["update"] += children.size
             old, new = nodes[tree, node], _maximum_of_children(children)
             changed = np.flatnonzero(old != new)
@@ -250,10 +259,10 @@ class ThresholdForest:
             nodes[tree, node] = new
             if level + 1 == len(self.levels):
                 return
-            above = self.levels[level + 1].reshape(self.n, -1)[tree, node // FAN_OUT]
+            above = self.levels[level + 1].reshape(self.n, -1)[tree, node // self.fan_out]
             self.nodes_visited["update"] += above.size
             matters = _matters(old, new, above)
-            suspects = _distinct((tree * nodes.shape[1] // FAN_OUT + node // FAN_OUT)[matters])
+            suspects = _distinct((tree * (nodes.shape[1] // self.fan_out) + node // self.fan_out)[matters])
 
 
 def _matters(old: FloatArray, new: FloatArray, parent: FloatArray) -> BoolArray:
@@ -262,19 +271,19 @@ def _matters(old: FloatArray, new: FloatArray, parent: FloatArray) -> BoolArray:
     return matters
 
 
-def _room_for(n: int, nodes: int) -> FloatArray:
+def _room_for(n: int, nodes: int, fan_out: int) -> FloatArray:
     """Make room for a level (n, nodes), grouped by parent; minus infinity in the places that are left over."""
-    level = np.empty((n, -(-nodes // FAN_OUT) * FAN_OUT))
+    level = np.empty((n, -(-nodes // fan_out) * fan_out))
     level[:, nodes:] = -np.inf
-    return level.reshape(n, -1, FAN_OUT)
+    return level.reshape(n, -1, fan_out)
 
 
 def _maximum_of_children(children: FloatArray) -> FloatArray:
-    """Take maxima over the last axis, (n, nodes, 16) to (n, nodes).
+    """Take maxima over the last axis, (n, nodes, fan_out) to (n, nodes).
 
     Sixteen long rows compared with each other are twice as fast as many short reductions, transposition included.
     """
-    flat = children.reshape(-1, FAN_OUT)
+    flat = children.reshape(-1, children.shape[-1])
     maxima = np.empty(len(flat))
     for start in range(0, len(flat), MAXIMA_CHUNK):
         by_place = np.ascontiguousarray(flat[start : start + MAXIMA_CHUNK].T)

@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import os
 
+from verify import early
+
+if __name__ == "__main__":
+    early.answer_ctrl_c()  # the imports below take a while
+
 # One thread for linear algebra, here and in the workers, which inherit this. It must be set before NumPy is
 # loaded: with more threads a busy neighbour slows a loop many times over, and two workers would compete for
 # each core.
@@ -17,12 +22,15 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
 import datetime
+import json
+import shlex
 import shutil
 import signal
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -31,10 +39,10 @@ from typing import TYPE_CHECKING, NoReturn
 from reference import network_file
 from reference.notation import InputError, NothingFiresError, SingularGramError
 from reference.trace import Network
-from verify import loading, report, seeds
-from verify.cells import write_atomically
+from verify import cluster, loading, page, report, seeds
+from verify.cells import TEMPORARY, sole_use, write_atomically
 from verify.experiment import CodeUnderTest, Experiment, Profile
-from verify.run import Decision, Interrupted, Run, run
+from verify.run import Decision, Interrupted, Run, caption, run
 
 if TYPE_CHECKING:
     from verify.faults.fault import Fault
@@ -67,17 +75,30 @@ examples:
   python -m verify --faults                     put the harness on trial with planted faults
   python -m verify --faults --claims sparsity   those that the claims of one experiment must catch
   python -m verify --faults --list              what the faults are
+  python -m verify --against HEAD~1             is this checkout slower than the commit before? about 90 seconds
+
+sweeps:
+  The measurements are cells, one small file each. Kill a run, even with kill -9: the same command goes on from
+  there and ends with the same results; only times differ (python -m verify.same DIR DIR compares). A damaged
+  file is measured again and counted. Two runs cannot use one DIR at the same time.
+
+  Cells are measured by processes of this machine, or with --dask by the workers of a cluster, which must run the
+  same code and libraries: python -m pip install -e '.[dask]' on each; dask scheduler; dask worker ADDRESS
+  --nworkers N --nthreads 1. Own data and claims about time are measured on this machine even then, one cell at a
+  time, because its clock and processor are those that results.json describes.
 
 output:
   DIR/results.json   every claim with verdict, estimate, interval, margin, domain; and the environment
   DIR/report.html    the same for people, with plots; open it in a browser
-  DIR/faults.json    with --faults, in place of these two: every fault with the verdicts on it
-  DIR/cells/         the measurements; a run that was interrupted goes on from there
+  DIR/faults.json    with --faults: every fault with the verdicts on it; the next report in DIR shows it
+  DIR/cells/         the measurements
+  DIR/against.json   with --against: ratios, intervals and verdicts, and the exact counts that differ
 
 exit status:
   0  no claim fails or is invalid       2    bad input: one line says what to change, nothing is written
   1  some claim fails or is invalid     130  interrupted: the same command continues
-  with --faults: 0 when every fault is caught by the verdicts foretold, 1 when one survives or dies by accident
+  With --faults: 0 when every fault is caught by the verdicts foretold, 1 when one survives or dies by accident.
+  With --against: 0 nothing is slower, 1 something is slower (or stops).
 """
 
 ABOUT = """\
@@ -87,14 +108,20 @@ results.json   every claim with its verdict
 report.html    the same with plots; open it in a browser
 faults.json    planted faults and the verdicts on them
 cells/         the measurements, one file each; a later run of the same code reuses them
+against.json   what --against found
 """
 """Text of the file that marks a folder as ours, so that no other folder is ever written into."""
 
 MARK = "ABOUT.txt"
+MOST_CORRUPT = 5
+"""So many corrupt files are named, the rest only counted."""
 OWN_DATA = "data"
 """Experiment name of the claims about a user's own data."""
 DATA_OPTIONS = ("target", "centre", "scale", "rows", "width", "alpha", "drop_duplicates", "fine_tune")
 FINE_TUNE_OPTIONS = ("depth", "layers", "normalized", "network", "save_network")
+AGAINST_OPTIONS = ("loops", "rounds")
+NOT_AGAINST = ("claims", "data", "thorough", "jobs", "faults", "dask")
+"""What has no meaning beside ``--against``."""
 NETWORK_BRINGS = ("width", "depth", "alpha", "normalized")
 """What a saved network has already."""
 
@@ -122,6 +149,7 @@ def parser() -> Parser:
     add("--seed", type=int, default=0, metavar="N", help="root of all random numbers (default 0)")
     add("--out", type=Path, default=Path("verify-results"), metavar="DIR", help="default ./verify-results")
     add("--jobs", type=int, metavar="N", help="worker processes (default: one per core, at most 8; 0: none)")
+    add("--dask", metavar="ADDRESS", help="measure on a cluster: tcp://HOST:PORT of its dask scheduler; see below")
     add("--list", action="store_true", help="list the claims (with --faults: the faults) and stop")
     add(
         "--faults",
@@ -154,6 +182,14 @@ def parser() -> Parser:
     tune.add_argument("--normalized", action="store_true", help="scale every hidden signal to length 1")
     tune.add_argument("--network", type=Path, metavar="FILE", help="start from a saved network, not a random one")
     tune.add_argument("--save-network", type=Path, metavar="FILE", help="write the fine-tuned network (.npz)")
+    beside = made.add_argument_group(
+        "another revision",
+        "Are the loops of this checkout slower than those of another revision of it? Both run in one process,\n"
+        "interleaved, beside an identical pair; changes that are not committed count as ours.",
+    )
+    beside.add_argument("--against", metavar="REV", help="any git revision: a commit, branch or tag")
+    beside.add_argument("--loops", metavar="ID,...", help="only these loops (a wrong name lists them)")
+    beside.add_argument("--rounds", type=int, metavar="N", help="how often each runs (default 60)")
     return made
 
 
@@ -200,10 +236,11 @@ def main(
         return 1
     except OSError as error:
         reason = error.strerror or error
-        complain(f"{error.filename or 'output'}: {reason}; free some space or pass another --out")
+        remedy = "free some space, and the same command goes on, or pass another --out"
+        complain(f"{error.filename or 'output'}: {reason}; {remedy}")
         return 2
     except Interrupted as interruption:
-        complain(f"interrupted; {interruption} and kept, and the same command goes on from there")
+        complain(f"{interruption.why}; {interruption} and kept, and the same command goes on from there")
         return 130
     except KeyboardInterrupt:
         complain("interrupted")
@@ -220,6 +257,8 @@ def answer(
 ) -> int:
     """Do what the options say; returns the exit status."""
     check_options(options)
+    if options.against is not None:
+        return compare_revisions(options)
     if experiments is None:
         # They import every experiment, which --help need not wait for.
         from verify.claims import EXPERIMENTS
@@ -237,27 +276,43 @@ def answer(
     chosen = [] if options.data is not None and options.claims is None else select(experiments, options.claims)
     check_out(options.out)
     end_on_termination()
-    own, network = [], None
-    if options.fine_tune:
-        decision, network = measure_fine_tuning(options)
-        own = [decision]
-    elif options.data is not None:
-        own = [measure_own_data(options)]
-    if options.save_network is not None:
-        save(network, options.save_network)
-    mark(options.out)
-    found = run(
-        chosen,
-        profile=Profile(thorough=options.thorough),
-        seed=options.seed,
-        out=options.out,
-        jobs=options.jobs,
-        stream=sys.stderr,
-    )
-    found = replace(found, decisions=(*own, *found.decisions))
-    write(found, options.out, experiments)
+    with ExitStack() as stack:
+        ours = is_ours(options.out)
+        if ours:
+            stack.enter_context(sole_use(options.out))
+        executor, about = None, None
+        if options.dask is not None:
+            executor, about = stack.enter_context(cluster.connect(options.dask))
+        own = measure_own(options)
+        if not ours:  # only now, so that bad input leaves nothing behind
+            mark(options.out)
+            stack.enter_context(sole_use(options.out))
+        found = run(
+            chosen,
+            profile=Profile(thorough=options.thorough),
+            seed=options.seed,
+            out=options.out,
+            jobs=options.jobs,
+            executor=executor,
+            about_executor=about,
+            stream=sys.stderr,
+        )
+        found = replace(found, decisions=(*own, *found.decisions))
+        write(found, options.out, experiments)
     show(found, options.out, columns)
     return 0 if report.succeeded(found) else 1
+
+
+def compare_revisions(options: argparse.Namespace) -> int:
+    """Run the loops of this checkout and of another revision; returns the exit status."""
+    from verify import against
+
+    check_out(options.out)
+    end_on_termination()
+    found, text = against.run(options)
+    mark(options.out)
+    print(text)
+    return found.status
 
 
 def check_options(options: argparse.Namespace) -> None:
@@ -272,7 +327,7 @@ def check_options(options: argparse.Namespace) -> None:
     ------
     InputError
         Negative numbers; an option that needs ``--data`` or ``--fine-tune`` without it, or does not go with
-        ``--network``.
+        ``--network``; ``--dask`` with no address or beside ``--jobs``.
     """
     for name in ("seed", "jobs"):
         value = getattr(options, name)
@@ -280,6 +335,10 @@ def check_options(options: argparse.Namespace) -> None:
             raise InputError(f"--{name} is {value}; pass 0 or more")
     if options.faults is not None and options.data is not None:
         raise InputError("--faults tries the project's own claims; leave --data out")
+    if options.dask is not None:
+        cluster.check_address(options.dask)
+        if options.jobs is not None:
+            raise InputError("--jobs is about processes of this machine, --dask about a cluster; leave one of them out")
     given = given_among(options, DATA_OPTIONS)
     if given and options.data is None:
         raise InputError(f"--{given[0]} says how to treat a file; name the file with --data")
@@ -290,6 +349,12 @@ def check_options(options: argparse.Namespace) -> None:
     given = given_among(options, FINE_TUNE_OPTIONS)
     if given and not options.fine_tune:
         raise InputError(f"--{given[0]} is for fine-tuning; add --fine-tune and the --data to do it with")
+    given = given_among(options, AGAINST_OPTIONS)
+    if given and options.against is None:
+        raise InputError(f"--{given[0]} is for comparing with a revision; name it with --against")
+    given = given_among(options, NOT_AGAINST)
+    if given and options.against is not None:
+        raise InputError(f"--{given[0]} does not go with --against; leave one of the two out")
     given = given_among(options, NETWORK_BRINGS)
     if given and options.network is not None:
         raise InputError(f"--{given[0]} comes with the network of --network; leave one of the two out")
@@ -392,18 +457,24 @@ def put_on_trial(
         return 0
     check_out(options.out)
     end_on_termination()
-    mark(options.out)
-    matrix = kill.kill(
-        experiments,
-        chosen,
-        profile=Profile(thorough=options.thorough),
-        seed=options.seed,
-        out=options.out,
-        jobs=options.jobs,
-        stream=sys.stderr,
-    )
-    path = options.out / "faults.json"
-    write_atomically(path, kill.to_json(matrix, date=now()))
+    with ExitStack() as stack:
+        executor = None
+        if options.dask is not None:
+            executor, _ = stack.enter_context(cluster.connect(options.dask))
+        mark(options.out)
+        stack.enter_context(sole_use(options.out))
+        matrix = kill.kill(
+            experiments,
+            chosen,
+            profile=Profile(thorough=options.thorough),
+            seed=options.seed,
+            out=options.out,
+            jobs=options.jobs,
+            executor=executor,
+            stream=sys.stderr,
+        )
+        path = options.out / "faults.json"
+        write_atomically(path, kill.to_json(matrix, date=now()))
     tell_cells(matrix)
     print(kill.to_text(matrix, width=columns))
     print(f"Kill matrix: {path}")
@@ -425,7 +496,7 @@ def check_out(out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; name a folder")
-    if out.is_dir() and any(out.iterdir()) and not is_ours(out):
+    if out.is_dir() and not is_ours(out) and any(not is_unfinished_mark(path) for path in out.iterdir()):
         raise InputError(f"--out {out} holds other files; name a new folder, or an earlier run's")
     existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
@@ -441,9 +512,24 @@ def is_ours(out: Path) -> bool:
         return False
 
 
+def is_unfinished_mark(path: Path) -> bool:
+    """Tell whether a run that was killed at its very start left this file."""
+    return bool(TEMPORARY.fullmatch(path.name)) and path.name.startswith(f".{MARK}.")
+
+
 def mark(out: Path) -> None:
     """Make the folder and mark it as ours."""
     write_atomically(out / MARK, ABOUT)
+
+
+def measure_own(options: argparse.Namespace) -> list[Decision]:
+    """Measure what the options ask about the user's own data, if anything, and save the network that is wanted."""
+    if options.fine_tune:
+        decision, network = measure_fine_tuning(options)
+        if options.save_network is not None:
+            save(network, options.save_network)
+        return [decision]
+    return [] if options.data is None else [measure_own_data(options)]
 
 
 def measure_own_data(options: argparse.Namespace) -> Decision:
@@ -489,6 +575,8 @@ def measure_own_data(options: argparse.Namespace) -> Decision:
         cells=1,
         draw=lambda figure: own_data.plot(figure, result),
         text=text,
+        caption=caption(own_data.plot),
+        command=own_command(options),
     )
 
 
@@ -538,6 +626,8 @@ def measure_fine_tuning(options: argparse.Namespace) -> tuple[Decision, Network 
         cells=1,
         draw=lambda figure: own_fine_tuning.plot(figure, result),
         text=text,
+        caption=caption(own_fine_tuning.plot),
+        command=own_command(options),
     )
     return decision, network
 
@@ -564,15 +654,40 @@ def save(network: Network | None, path: Path) -> None:
 
 
 def end_on_termination() -> None:
-    """Treat a request to terminate like Ctrl-C, so that workers are ended and finished cells kept."""
+    """Answer Ctrl-C, and likewise a request to terminate, so that workers are ended and finished cells kept."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        early.answer_ctrl_c_properly()
 
 
 def write(found: Run, out: Path, experiments: Sequence[Experiment]) -> None:
     """Write ``results.json`` and the report, each as a whole or not at all."""
+    if not is_ours(out):  # someone deleted it meanwhile
+        mark(out)
     write_atomically(out / "results.json", report.to_json(found, date=now()))
-    write_atomically(out / "report.html", report.to_html(found, known=experiments))
+    write_atomically(out / "report.html", page.to_html(found, known=experiments, faults=planted_faults(out)))
+
+
+def planted_faults(out: Path) -> object:
+    """Read what ``--faults`` wrote into the folder; None when it wrote nothing, or nothing that can be read."""
+    try:
+        return json.loads((out / "faults.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        complain(f"{out / 'faults.json'} cannot be read ({error}); the report goes without its kill matrix")
+        return None
+
+
+def own_command(options: argparse.Namespace) -> str:
+    """Write the command that finds the same about the user's file again."""
+    words = ["python", "-m", "verify", "--data", options.data, "--seed", str(options.seed)]
+    for name in (*DATA_OPTIONS, *FINE_TUNE_OPTIONS):
+        value = getattr(options, name)
+        if name != "save_network" and value is not None and value is not False:
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [shown])]
+    return shlex.join(words)
 
 
 def now() -> str:
@@ -582,10 +697,11 @@ def now() -> str:
 
 def tell_cells(found: Run | Matrix) -> None:
     """Say on stderr how the cells came about."""
-    for sentence in found.corrupt:
+    for sentence in found.corrupt[:MOST_CORRUPT]:
         complain(f"{sentence}; measured again")
-    if found.reused:
-        complain(f"{found.measured} cells measured, {found.reused} reused from an earlier run")
+    if found.reused or found.corrupt:
+        again = f" ({len(found.corrupt)} because their files were corrupt)" if found.corrupt else ""
+        complain(f"{found.measured} cells measured{again}, {found.reused} reused from an earlier run")
 
 
 def show(found: Run, out: Path, columns: int) -> None:

@@ -22,15 +22,34 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-INK = "#1b1f24"
+PALETTE: dict[str, tuple[str, str]] = {
+    "paper": ("#ffffff", "#14171b"),
+    "panel": ("#f5f6f8", "#1d2126"),
+    "ink": ("#1b1f24", "#e6e8eb"),
+    "muted": ("#666d76", "#9aa1aa"),
+    "grid": ("#d9dde2", "#343a42"),
+    "series-1": ("#0868ac", "#5eb1ec"),
+    "series-2": ("#c44e00", "#f58f4c"),
+    "series-3": ("#00846b", "#3ec9a7"),
+    "series-4": ("#a8457f", "#e58cc0"),
+    "series-5": ("#8a6d00", "#d8b93e"),
+    "series-6": ("#3d8fc4", "#9bd0f0"),
+    "holds": ("#0b6e3a", "#5fd391"),
+    "fails": ("#b3261e", "#ff8a80"),
+    "undecided": ("#8a5a00", "#f0b955"),
+    "invalid": ("#7b2d8b", "#d9a0e6"),
+}
+"""Name of a page's variable to its colour on light and on dark ground."""
+
+INK = PALETTE["ink"][0]
 """Text, axes and everything that is not a series."""
 MUTED = "#7a8088"
 """Laws and margins to compare with; readable on light and dark ground."""
-GRID = "#d9dde2"
-SERIES = ("#0868ac", "#c44e00", "#00846b", "#a8457f", "#8a6d00", "#3d8fc4")
+GRID = PALETTE["grid"][0]
+SERIES = tuple(PALETTE[f"series-{number}"][0] for number in range(1, 7))
 MATPLOTLIB = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b")
 
-VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", "#000000": "ink", "#ffffff": "paper"}
+VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", "#000000": "ink", PALETTE["paper"][0]: "paper"}
 for colours in (SERIES, MATPLOTLIB):
     VARIABLES |= {colour: f"series-{number}" for number, colour in enumerate(colours, start=1)}
 """Colour to name of the page's variable; black and white stand for ink and paper."""
@@ -66,6 +85,26 @@ STYLE: dict[str, Any] = {
 
 SIZE = (7.2, 3.6)
 """Inches; an experiment may enlarge its figure with ``figure.set_size_inches``."""
+
+
+def palette(selector: str = ":root") -> str:
+    """Write the style sheet that gives every colour its value, by the reader's choice of light or dark; paper is light.
+
+    Parameters
+    ----------
+    selector : str
+        The element that the variables belong to.
+
+    Returns
+    -------
+    str
+        CSS.
+    """
+    light, dark = (" ".join(f"--{name}: {pair[place]};" for name, pair in PALETTE.items()) for place in (0, 1))
+    return (
+        f"{selector} {{ color-scheme: light dark; {light} }}\n"
+        f"@media screen and (prefers-color-scheme: dark) {{ {selector} {{ {dark} }} }}\n"
+    )
 
 
 def new_figure() -> Figure:
@@ -200,3 +239,21 @@ def render(draw: Callable[[Figure], None], name: str, description: str) -> str:
         figure = new_figure()
         draw(figure)
         return to_svg(figure, name, description)
+
+
+def stand_alone(draw: Callable[[Figure], None], name: str, description: str) -> str:
+    """Draw as `render` does, but for a file of its own, which follows light and dark wherever it is shown.
+
+    Parameters
+    ----------
+    draw, name, description
+        See `render`.
+
+    Returns
+    -------
+    str
+        Content of an SVG file.
+    """
+    svg = render(draw, name, description)
+    end_of_tag = svg.index(">") + 1
+    return f"{svg[:end_of_tag]}\n<style>\n{palette('svg')}</style>{svg[end_of_tag:]}\n"

@@ -1,4 +1,4 @@
-"""One problem for all benchmarks, and the facts that are stored with every time.
+"""One problem for all benchmarks, and the facts that are stored with every time: sizes, counts, ratios to opponents.
 
 The width is part of every test's name, so that pytest-benchmark never compares times of two widths.
 """
@@ -6,8 +6,11 @@ The width is part of every test's name, so that pytest-benchmark never compares 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,7 @@ from fast.two_layer import fired_pairs
 from reference.two_layer import TwoLayerNetwork, initialize, shift_for
 from verify.problems import Problem, make
 from verify.seeds import generator
+from verify.timing import clock, interleaved, ratio, without_collections
 
 N, D, ALPHA = 64, 32, 0.24
 SMALL_WIDTH = 512
@@ -26,6 +30,11 @@ FEWEST = 1024
 """Every benchmark is known to run at this width; far below it the Gram matrix becomes singular."""
 
 Record = Callable[..., None]
+Beside = Callable[..., None]
+Ready = Callable[[str], Callable[[], object]]
+RATIO_ROUNDS, RATIO_BLOCK = 12, 2
+SHORTEST = 1e-3
+"""Seconds that a reading of a routine that can be repeated takes at least."""
 
 
 def chosen_width() -> int:
@@ -96,3 +105,41 @@ def record(benchmark: BenchmarkFixture) -> Record:
         benchmark.extra_info.update(m=network.width, n=N, d=network.dim, shift=network.shift, **counts)
 
     return record
+
+
+@pytest.fixture
+def beside(benchmark: BenchmarkFixture) -> Beside:
+    """Return a function that stores how many times faster a routine is than its opponents.
+
+    All run interleaved in this process, a few times. ``ready`` takes a name, prepares and returns what is timed, afresh
+    for every round. With ``repeated`` that leaves its input as it was, and is called often enough for a proper reading.
+    Nothing is done for the opponents themselves, nor in a plain run of the tests.
+    """
+
+    def beside(name: str, opponents: Sequence[str], ready: Ready, *, repeated: bool = False) -> None:
+        if benchmark.disabled or name in opponents:
+            return
+        names = (name, *opponents)
+        repeats = {each: math.ceil(SHORTEST / seconds(ready(each), 1)) if repeated else 1 for each in names}
+        tasks = {each: partial(read, ready, each, repeats[each]) for each in names}
+        rng = generator(0, "benchmark ratio", benchmark.fullname)
+        with without_collections():
+            rounds = [interleaved(tasks, rng) for _ in range(RATIO_ROUNDS)]
+        times = {each: [readings[each] for readings in rounds] for each in names}
+        benchmark.extra_info["times as fast as"] = {
+            each: asdict(ratio(times[each], times[name], block=RATIO_BLOCK)) for each in opponents
+        }
+
+    return beside
+
+
+def read(ready: Ready, name: str, repeats: int) -> float:
+    return seconds(ready(name), repeats)
+
+
+def seconds(act: Callable[[], object], repeats: int) -> float:
+    """Time one call, as the mean over repeats."""
+    before = clock()
+    for _ in range(repeats):
+        act()
+    return (clock() - before) / repeats

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from verify.problems import Problem
 from verify.tolerances import RUN
 
 Record = Callable[..., None]
+Beside = Callable[..., None]
 ROUNDS = 30
 
 
@@ -50,11 +52,16 @@ def test_gram_of_a_network(
 @pytest.mark.benchmark(group="Gram matrix of a small network")
 @pytest.mark.parametrize("side", ["reference", "fast"])
 def test_small_gram(
-    benchmark: BenchmarkFixture, record: Record, small_network: TwoLayerNetwork, problem: Problem, side: str
+    benchmark: BenchmarkFixture,
+    record: Record,
+    beside: Beside,
+    small_network: TwoLayerNetwork,
+    problem: Problem,
+    side: str,
 ) -> None:
-    route, other = reference.gram.gram, fast.gram.gram
-    if side == "fast":
-        route, other = other, route
-    G = benchmark(route, small_network, problem.X)
-    np.testing.assert_allclose(G, other(small_network, problem.X), rtol=RUN, atol=RUN * G.max())
+    routes = {"reference": reference.gram.gram, "fast": fast.gram.gram}
+    [other] = routes.keys() - {side}
+    G = benchmark(routes[side], small_network, problem.X)
+    np.testing.assert_allclose(G, routes[other](small_network, problem.X), rtol=RUN, atol=RUN * G.max())
     record(small_network)
+    beside(side, ["reference"], lambda name: partial(routes[name], small_network, problem.X), repeated=True)

@@ -6,6 +6,9 @@ plain run of the tests takes the smallest lazy width only; a timed one takes all
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -21,6 +24,7 @@ from verify.problems import Problem
 from verify.seeds import generator
 from verify.tolerances import RUN
 
+Beside = Callable[..., None]
 SPARSE = 0.6
 EXPONENTS = (20, 30, 40)
 ITERATIONS, TOLERANCE = 60, 1e-12
@@ -31,6 +35,13 @@ FAR = 5.0
 def draw_lazily(width: int, alpha: float, problem: Problem, unseen: FloatArray | None = None) -> LazyNetwork:
     rng = generator(0, "benchmark lazy network", width)
     return initialize(problem.X, width=width, shift=shift_for(width, alpha), rng=rng, unseen=unseen)
+
+
+def draw_all_and_choose(width: int, problem: Problem) -> tuple[TwoLayerNetwork, IntArray]:
+    rng = generator(0, "benchmark network", width)
+    network = initialize_all(width, problem.X.shape[1], shift=shift_for(width, 0.24), rng=rng)
+    fired, _ = fired_pairs(network.weights, problem.X, network.shift)
+    return network, np.unique(fired.neuron_index)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -44,24 +55,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.mark.benchmark(group="draw of the neurons that fire")
-def test_draw_lazily(benchmark: BenchmarkFixture, width: int, problem: Problem) -> None:
+def test_draw_lazily(benchmark: BenchmarkFixture, beside: Beside, width: int, problem: Problem) -> None:
     network = benchmark(draw_lazily, width, 0.24, problem)
     # One that was drawn on its threshold may compute to a score below it by rounding.
     assert (network.weights @ problem.X.T >= network.shift - RUN).any(axis=1).all()
     benchmark.extra_info.update(m=width, n=len(problem.X), d=network.dim, neurons=len(network.signs))
+    routes = {"lazy": partial(draw_lazily, width, 0.24, problem), "full": partial(draw_all_and_choose, width, problem)}
+    beside("lazy", ["full"], routes.__getitem__, repeated=True)
 
 
 @pytest.mark.benchmark(group="draw of the neurons that fire")
 def test_draw_all_and_choose(benchmark: BenchmarkFixture, width: int, problem: Problem) -> None:
     """Draw every neuron and find those that fire: the opponent."""
-
-    def draw() -> tuple[TwoLayerNetwork, IntArray]:
-        rng = generator(0, "benchmark network", width)
-        network = initialize_all(width, problem.X.shape[1], shift=shift_for(width, 0.24), rng=rng)
-        fired, _ = fired_pairs(network.weights, problem.X, network.shift)
-        return network, np.unique(fired.neuron_index)
-
-    network, neurons = benchmark(draw)
+    network, neurons = benchmark(draw_all_and_choose, width, problem)
     fires = (network.weights @ problem.X.T >= network.shift).any(axis=1)
     np.testing.assert_array_equal(neurons, np.flatnonzero(fires))
     benchmark.extra_info.update(m=width, n=len(problem.X), d=network.dim, neurons=len(neurons))

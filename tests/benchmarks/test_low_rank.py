@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from reference.notation import FloatArray
 from verify.seeds import generator
 from verify.tolerances import matrix_product
 
+Beside = Callable[..., None]
 M, N, RANK, FIRED = 1024, 64, 128, 0.035
 ROUNDS = 10
 
@@ -74,41 +76,47 @@ def ask(weights: LowRankWeights | EagerWeights, question: Question, dense: Float
 
 @pytest.mark.benchmark(group="low rank, W h")
 @pytest.mark.parametrize("kind", ["factors", "folded", "dense"])
-def test_multiply(benchmark: BenchmarkFixture, question: Question, kind: str) -> None:
-    dense, lazy = question.H.toarray(), question.lazy()
+def test_multiply(benchmark: BenchmarkFixture, beside: Beside, question: Question, kind: str) -> None:
+    dense, lazy, eager = question.H.toarray(), question.lazy(), question.eager()
     if kind == "folded":
         lazy.fold()
-    product = benchmark(ask, question.eager() if kind == "dense" else lazy, question, dense)
-    assert_equal(product, dense @ question.eager().to_dense().T)
+    product = benchmark(ask, eager if kind == "dense" else lazy, question, dense)
+    assert_equal(product, dense @ eager.to_dense().T)
     fresh = question.lazy()
     if kind == "folded":
         fresh.fold()
     fresh.multiply(question.H)
     store(benchmark, None if kind == "dense" else fresh, question)
+    weights = {"dense": eager, kind: eager if kind == "dense" else lazy}
+    beside(kind, ["dense"], lambda name: partial(ask, weights[name], question, dense), repeated=True)
 
 
 @pytest.mark.benchmark(group="low rank, W^T p at a pattern")
 @pytest.mark.parametrize("kind", ["factors", "folded", "dense"])
-def test_multiply_at(benchmark: BenchmarkFixture, question: Question, kind: str) -> None:
+def test_multiply_at(benchmark: BenchmarkFixture, beside: Beside, question: Question, kind: str) -> None:
     dense, lazy, eager = question.P.toarray(), question.lazy(), question.eager()
     row_of = np.repeat(np.arange(N), np.diff(question.H.indptr))
     if kind == "folded":
         lazy.fold()
-    routine: Callable[[], FloatArray] = lambda: lazy.multiply_at(question.P, question.H)  # noqa: E731
-    if kind == "dense":
-        routine = lambda: eager.multiply_transposed(dense)[row_of, question.H.indices]  # noqa: E731
-    values = benchmark(routine)
+
+    def route(name: str) -> Callable[[], FloatArray]:
+        if name == "dense":
+            return lambda: eager.multiply_transposed(dense)[row_of, question.H.indices]
+        return lambda: lazy.multiply_at(question.P, question.H)
+
+    values = benchmark(route(kind))
     assert_equal(values, (dense @ eager.to_dense())[row_of, question.H.indices])
     fresh = question.lazy()
     if kind == "folded":
         fresh.fold()
     fresh.multiply_at(question.P, question.H)
     store(benchmark, None if kind == "dense" else fresh, question)
+    beside(kind, ["dense"], route, repeated=True)
 
 
 @pytest.mark.benchmark(group="low rank, update")
 @pytest.mark.parametrize("kind", ["lazy", "lazy and folded", "dense"])
-def test_update(benchmark: BenchmarkFixture, question: Question, kind: str) -> None:
+def test_update(benchmark: BenchmarkFixture, beside: Beside, question: Question, kind: str) -> None:
     left, right = question.left.toarray(), question.right.toarray()
 
     def update(weights: LowRankWeights | EagerWeights) -> LowRankWeights | EagerWeights:
@@ -120,10 +128,11 @@ def test_update(benchmark: BenchmarkFixture, question: Question, kind: str) -> N
             weights.fold()
         return weights
 
-    def fresh() -> tuple[tuple[LowRankWeights | EagerWeights], dict[str, object]]:
-        kept = EagerWeights(question.initial) if kind == "dense" else LowRankWeights(question.initial)
-        return (kept,), {}
+    def fresh(name: str) -> LowRankWeights | EagerWeights:
+        return EagerWeights(question.initial) if name == "dense" else LowRankWeights(question.initial)
 
-    weights = benchmark.pedantic(update, setup=fresh, rounds=ROUNDS, warmup_rounds=1)
+    setup = lambda: ((fresh(kind),), {})  # noqa: E731
+    weights = benchmark.pedantic(update, setup=setup, rounds=ROUNDS, warmup_rounds=1)
     assert_equal(weights.to_dense(), question.initial + left.T @ right)
     store(benchmark, weights if isinstance(weights, LowRankWeights) else None, question)
+    beside(kind, ["dense"], lambda name: partial(update, fresh(name)))

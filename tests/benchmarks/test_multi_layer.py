@@ -26,6 +26,7 @@ from verify.seeds import generator
 from verify.tolerances import RUN
 
 Record = Callable[..., None]
+Beside = Callable[..., None]
 Run = MultiLayerRun | MultiLayerDenseRun | EventRun
 DEPTH, ALPHA = 2, 0.24
 FEW, ROUNDS = 4, 10
@@ -52,6 +53,7 @@ PATHS: dict[str, Callable[..., Run]] = {
     "dense": MultiLayerDenseRun,
     "compacted": partial(MultiLayerDenseRun, compact=True),
 }
+OPPONENTS = ("dense", "compacted")
 LAST: dict[str, Callable[..., Run]] = {"two-layer": last_layer_run} | PATHS
 LAYERS = [(1, 2), (1,), (2,)]
 
@@ -77,6 +79,12 @@ def prepare(
     return (start(network, problem.X, problem.y, trained_layers=layers), iterations), {}
 
 
+def ready(
+    start: Callable[..., Run], network: MultiLayerNetwork, problem: Problem, layers: tuple[int, ...], iterations: int
+) -> Callable[[], Run]:
+    return partial(iterate, start(network, problem.X, problem.y, trained_layers=layers), iterations)
+
+
 def iterate(run: Run, iterations: int) -> Run:
     for _ in range(iterations):
         run.iterate()
@@ -98,11 +106,18 @@ def assert_follows_the_reference(
 @pytest.mark.benchmark(group="deep, preparation")
 @pytest.mark.parametrize("path", PATHS)
 def test_preparation(
-    benchmark: BenchmarkFixture, record: Record, deep_network: MultiLayerNetwork, problem: Problem, path: str
+    benchmark: BenchmarkFixture,
+    record: Record,
+    beside: Beside,
+    deep_network: MultiLayerNetwork,
+    problem: Problem,
+    path: str,
 ) -> None:
     run = benchmark(PATHS[path], deep_network, problem.X, problem.y, trained_layers=(1, 2))
     assert_follows_the_reference(run, deep_network, problem, (1, 2))
     record(deep_network, **getattr(run, "preparation_counts", {}))
+    start = {name: partial(PATHS[name], deep_network, problem.X, problem.y, trained_layers=(1, 2)) for name in PATHS}
+    beside(path, OPPONENTS, start.__getitem__)
 
 
 @pytest.mark.benchmark(group="deep, one iteration")
@@ -111,6 +126,7 @@ def test_preparation(
 def test_iteration(
     benchmark: BenchmarkFixture,
     record: Record,
+    beside: Beside,
     deep_network: MultiLayerNetwork,
     problem: Problem,
     path: str,
@@ -120,26 +136,39 @@ def test_iteration(
     run = benchmark.pedantic(iterate, setup=setup, rounds=ROUNDS, warmup_rounds=1)
     assert_follows_the_reference(run, deep_network, problem, layers)
     record(deep_network, **run.counts[0])
+    beside(path, OPPONENTS, lambda name: ready(PATHS[name], deep_network, problem, layers, 1))
 
 
 @pytest.mark.benchmark(group="deep, four iterations")
 @pytest.mark.parametrize("path", PATHS)
 def test_four_iterations(
-    benchmark: BenchmarkFixture, record: Record, deep_network: MultiLayerNetwork, problem: Problem, path: str
+    benchmark: BenchmarkFixture,
+    record: Record,
+    beside: Beside,
+    deep_network: MultiLayerNetwork,
+    problem: Problem,
+    path: str,
 ) -> None:
     setup = partial(prepare, PATHS[path], deep_network, problem, (1, 2), FEW)
     run = benchmark.pedantic(iterate, setup=setup, rounds=ROUNDS, warmup_rounds=1)
     assert_follows_the_reference(run, deep_network, problem, (1, 2))
     assert run.residual_norms[-1] < 1e-3 * run.residual_norms[0]
     record(deep_network, **{phase: sum(counts[phase] for counts in run.counts) for phase in run.counts[0]})
+    beside(path, OPPONENTS, lambda name: ready(PATHS[name], deep_network, problem, (1, 2), FEW))
 
 
 @pytest.mark.benchmark(group="deep, last layer alone, one iteration")
 @pytest.mark.parametrize("path", LAST)
 def test_last_layer(
-    benchmark: BenchmarkFixture, record: Record, plain_network: MultiLayerNetwork, problem: Problem, path: str
+    benchmark: BenchmarkFixture,
+    record: Record,
+    beside: Beside,
+    plain_network: MultiLayerNetwork,
+    problem: Problem,
+    path: str,
 ) -> None:
     setup = partial(prepare, LAST[path], plain_network, problem, (2,), 1)
     run = benchmark.pedantic(iterate, setup=setup, rounds=ROUNDS, warmup_rounds=1)
     assert_follows_the_reference(run, plain_network, problem, (2,))
     record(plain_network, **run.counts[0])
+    beside(path, OPPONENTS, lambda name: ready(LAST[name], plain_network, problem, (2,), 1))

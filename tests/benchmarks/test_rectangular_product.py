@@ -6,6 +6,7 @@ The side of the squares is an eighth of the width: BENCHMARK_WIDTH=65536 gives 8
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from fast.rectangular_product import LEAF, error_bound, multiplications, multipl
 from reference.notation import FloatArray
 from verify.seeds import generator
 
+Beside = Callable[..., None]
 SHAPES = {"square": (1, 1, 1), "fold": (1, 0.5, 1)}
 """Sides as multiples of an eighth of the width."""
 SMALL = 64
@@ -35,24 +37,29 @@ def leaf_for(route: str, shape: tuple[int, int, int]) -> int:
 
 @pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize("route", ["@", "halved once", "default"])
-def test_product(benchmark: BenchmarkFixture, width: int, kind: str, route: str) -> None:
+def test_product(benchmark: BenchmarkFixture, beside: Beside, width: int, kind: str, route: str) -> None:
     p, q, r = (int(width // 8 * side) for side in SHAPES[kind])
     benchmark.group = f"product ({p}, {q}, {r})"
     A, B = draw((p, q, r))
     leaf = leaf_for(route, (p, q, r))
-    routine: Callable[[], FloatArray] = (lambda: A @ B) if route == "@" else (lambda: multiply(A, B, leaf=leaf))
-    C = benchmark.pedantic(routine, rounds=ROUNDS, warmup_rounds=1)
+
+    def routine(name: str) -> Callable[[], FloatArray]:
+        return (lambda: A @ B) if name == "@" else (lambda: multiply(A, B, leaf=leaf))
+
+    C = benchmark.pedantic(routine(route), rounds=ROUNDS, warmup_rounds=1)
     allowed = error_bound(A, B, leaf=leaf) + error_bound(A, B, leaf=max(p, q, r))
     assert np.abs(C - A @ B).max() <= allowed
     work = multiplications(p, q, r, leaf=leaf)
     benchmark.extra_info.update(p=p, q=q, r=r, leaf=leaf, work=work, saved=1 - work / (p * q * r))
+    beside(route, ["@"], routine)
 
 
 @pytest.mark.benchmark(group=f"product ({SMALL}, {SMALL}, {SMALL})")
 @pytest.mark.parametrize("side", ["reference", "fast"])
-def test_small_product(benchmark: BenchmarkFixture, side: str) -> None:
+def test_small_product(benchmark: BenchmarkFixture, beside: Beside, side: str) -> None:
     A, B = draw((SMALL, SMALL, SMALL))
-    routine = reference.rectangular_product.multiply if side == "reference" else multiply
-    C = benchmark(routine, A, B)
+    routines = {"reference": reference.rectangular_product.multiply, "fast": multiply}
+    C = benchmark(routines[side], A, B)
     np.testing.assert_allclose(C, A @ B, rtol=0, atol=2 * error_bound(A, B))
     benchmark.extra_info.update(p=SMALL, q=SMALL, r=SMALL, work=SMALL**3)
+    beside(side, ["reference"], lambda name: partial(routines[name], A, B), repeated=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 
 import numpy as np
@@ -13,6 +15,7 @@ import reference.shifted_ntk
 from verify.problems import Problem
 from verify.tolerances import RUN
 
+Beside = Callable[..., None]
 SHIFT = 2.0
 FEW = 12
 
@@ -36,8 +39,10 @@ def test_shifted_ntk(benchmark: BenchmarkFixture, problem: Problem) -> None:
     ids=["reference", "fast"],
 )
 def test_few_points(
-    benchmark: BenchmarkFixture, problem: Problem, side: ModuleType, other: ModuleType
+    benchmark: BenchmarkFixture, beside: Beside, problem: Problem, side: ModuleType, other: ModuleType
 ) -> None:
     K = benchmark(side.shifted_ntk, problem.X[:FEW], SHIFT)
     np.testing.assert_allclose(K, other.shifted_ntk(problem.X[:FEW], SHIFT), rtol=RUN)
     benchmark.extra_info.update(n=FEW, pairs=FEW * (FEW - 1) // 2, shift=SHIFT)
+    routes = {module.__name__: partial(module.shifted_ntk, problem.X[:FEW], SHIFT) for module in (side, other)}
+    beside(side.__name__, [reference.shifted_ntk.__name__], routes.__getitem__, repeated=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from reference.two_layer import TwoLayerNetwork, preactivations, shift_for
 from verify.problems import Problem
 
 Record = Callable[..., None]
+Beside = Callable[..., None]
 ROUNDS = 30
 alphas = pytest.mark.parametrize("alpha", [0.24, 0.5], ids="alpha={}".format)
 
@@ -30,6 +32,12 @@ def scan(scores: FloatArray, threshold: float) -> tuple[IntArray, IntArray]:
     return np.divmod(np.flatnonzero(scores >= threshold), scores.shape[1])
 
 
+def scan_one(scores: FloatArray, threshold: float) -> IntArray:
+    """Find those of the last data point."""
+    found: IntArray = np.flatnonzero(scores[-1] >= threshold)
+    return found
+
+
 @pytest.mark.benchmark(group="forest: build")
 def test_build(
     benchmark: BenchmarkFixture, record: Record, network: TwoLayerNetwork, scores: FloatArray
@@ -41,7 +49,12 @@ def test_build(
 
 @alphas
 def test_query(
-    benchmark: BenchmarkFixture, record: Record, network: TwoLayerNetwork, scores: FloatArray, alpha: float
+    benchmark: BenchmarkFixture,
+    record: Record,
+    beside: Beside,
+    network: TwoLayerNetwork,
+    scores: FloatArray,
+    alpha: float,
 ) -> None:
     benchmark.group = f"query of all data points, alpha={alpha}"
     forest = ThresholdForest.build(scores)
@@ -50,6 +63,8 @@ def test_query(
     np.testing.assert_array_equal(forest.query(threshold), expected)
     record(network, threshold=threshold, pairs=len(expected[0]), nodes_visited=forest.nodes_visited["query"])
     np.testing.assert_array_equal(benchmark(forest.query, threshold), expected)
+    routes = {"forest": partial(forest.query, threshold), "scan": partial(scan, scores, threshold)}
+    beside("forest", ["scan"], routes.__getitem__, repeated=True)
 
 
 @alphas
@@ -67,7 +82,12 @@ def test_scan(
 
 @alphas
 def test_query_one(
-    benchmark: BenchmarkFixture, record: Record, network: TwoLayerNetwork, scores: FloatArray, alpha: float
+    benchmark: BenchmarkFixture,
+    record: Record,
+    beside: Beside,
+    network: TwoLayerNetwork,
+    scores: FloatArray,
+    alpha: float,
 ) -> None:
     benchmark.group = f"query of one data point, alpha={alpha}"
     forest = ThresholdForest.build(scores)
@@ -76,6 +96,11 @@ def test_query_one(
     np.testing.assert_array_equal(forest.query_one(len(scores) - 1, threshold), expected)
     record(network, threshold=threshold, pairs=len(expected), nodes_visited=forest.nodes_visited["query"])
     np.testing.assert_array_equal(benchmark(forest.query_one, len(scores) - 1, threshold), expected)
+    routes = {
+        "forest": partial(forest.query_one, len(scores) - 1, threshold),
+        "scan": partial(scan_one, scores, threshold),
+    }
+    beside("forest", ["scan"], routes.__getitem__, repeated=True)
 
 
 @alphas
@@ -84,7 +109,7 @@ def test_scan_one(
 ) -> None:
     benchmark.group = f"query of one data point, alpha={alpha}"
     threshold = shift_for(network.width, alpha)
-    found = benchmark(lambda: np.flatnonzero(scores[-1] >= threshold))
+    found = benchmark(scan_one, scores, threshold)
     np.testing.assert_array_equal(found, reference.threshold_search.scan(scores[-1], threshold))
     record(network, threshold=threshold, pairs=len(found), scores_read=network.width)
 

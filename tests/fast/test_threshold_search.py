@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from fast.threshold_search import CHUNK, FAN_OUT, ThresholdForest
 from reference.notation import FloatArray, InputError
-from reference.threshold_search import scan
+from reference.threshold_search import MaxTree, scan
 from verify.strategies import generators
 
 WIDTHS = [1, 2, 15, 16, 17, 255, 256, 257, 4097]
@@ -23,11 +23,16 @@ def assert_equals_scan(forest: ThresholdForest, scores: FloatArray, threshold: f
 class ForestMachine(RuleBasedStateMachine):
     """Any interleaving of updates and queries equals a scan of the current scores."""
 
-    @initialize(width=st.sampled_from(WIDTHS), n=st.integers(1, 4), rng=generators)
-    def build(self, width: int, n: int, rng: np.random.Generator) -> None:
+    @initialize(
+        width=st.sampled_from(WIDTHS),
+        n=st.integers(1, 4),
+        rng=generators,
+        fan_out=st.sampled_from([FAN_OUT, FAN_OUT, 2, 3]),
+    )
+    def build(self, width: int, n: int, rng: np.random.Generator, fan_out: int) -> None:
         # Whole numbers, so that ties with each other and with the threshold are common.
         self.scores = rng.integers(-9, 10, size=(n, width)).astype(float)
-        self.forest = ThresholdForest.build(self.scores)
+        self.forest = ThresholdForest.build_from_blocks(n, width, [self.scores], fan_out=fan_out)
 
     @rule(rng=generators, share=st.sampled_from([0.01, 0.5, 1.0]), shift=st.integers(-30, 30))
     def update(self, rng: np.random.Generator, share: float, shift: int) -> None:
@@ -49,7 +54,8 @@ class ForestMachine(RuleBasedStateMachine):
     @invariant()
     def levels_equal_a_rebuild(self) -> None:
         if hasattr(self, "forest"):
-            rebuilt = ThresholdForest.build(self.scores)
+            n, width = self.scores.shape
+            rebuilt = ThresholdForest.build_from_blocks(n, width, [self.scores], fan_out=self.forest.fan_out)
             for mine, fresh in zip(self.forest.levels, rebuilt.levels, strict=True):
                 np.testing.assert_array_equal(mine, fresh)
 
@@ -148,3 +154,17 @@ def test_bad_builds_and_queries_are_refused() -> None:
     with pytest.raises(InputError, match=r"i is 0\.5"):
         forest.query_one(0.5, 0.0)  # type: ignore[arg-type]
     forest.update([], np.empty((1, 0)))
+
+
+def test_binary_trees_visit_what_the_papers_query_visits() -> None:
+    scores = np.random.default_rng(0).standard_normal((1, 64))
+    forest = ThresholdForest.build_from_blocks(1, 64, [scores], fan_out=2)
+    tree = MaxTree(scores[0])
+    assert forest.query(1.5)[1].tolist() == tree.query(1.5).tolist()
+    # The forest stores no root, which the paper's query looks at first.
+    assert forest.nodes_visited["query"] == tree.nodes_visited - 1
+
+
+def test_a_node_has_two_children_or_more() -> None:
+    with pytest.raises(InputError, match="fan_out is 1; pass 2"):
+        ThresholdForest.build_from_blocks(1, 4, [np.zeros((1, 4))], fan_out=1)

@@ -286,6 +286,14 @@ def test_the_matrix_is_printed_and_written(tmp_path: Path, capsys: pytest.Captur
     assert written["environment"]["seed"] == 0
 
 
+def test_the_next_report_shows_the_matrix(tmp_path: Path) -> None:
+    main(tmp_path / "out")
+    command.main(["--out", str(tmp_path / "out"), "--jobs", "0"], experiments=(TOY,))
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Of 2 planted faults, 1 caught, 1 survives." in page
+    assert "another version of the code" not in page
+
+
 def test_exit_status_is_0_only_when_all_are_caught(tmp_path: Path) -> None:
     assert main(tmp_path / "out", faults=(GOOD,)) == 0
     assert main(tmp_path / "out", faults=(fault(routines={"gram": raises}),)) == 1
@@ -317,6 +325,7 @@ def test_list_measures_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["--faults", "--claims", "tay"], "unknown claim 'tay'"),
         (["--faults", "--data", "digits"], "leave --data out"),
         (["--faults", "--seed", "-1"], "--seed is -1"),
+        (["--faults", "--against", "HEAD"], "--faults does not go with --against"),
     ],
 )
 def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:

@@ -326,7 +326,7 @@ def plot(figure: Figure, results: Sequence[tuple[Inputs, Result]]) -> None:
     right.axhline(0.5, linestyle="--", color="black", linewidth=0.8, label="one half")
     right.set_xscale("log", base=2)
     right.set(xlabel="width m", ylabel="residual after / before the first iteration")
-    right.legend(frameon=False)
+    right.legend(frameon=False, loc="lower left")
 
 
 EXPERIMENT = Experiment(

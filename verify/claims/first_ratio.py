@@ -431,7 +431,7 @@ def typical_ratio(width: int, alpha: float, drawn: Sequence[problems.Problem]) -
 
 
 def plot(figure: Figure, results: Sequence[tuple[Inputs, Result]]) -> None:
-    """Draw the ratio against alpha beside the law at fixed widths, and against the width for every alpha."""
+    """Draw the first ratio against alpha, and for each against the width; lines: law, dashed: 1/2, dotted: limit."""
     left, right = figure.subplots(1, 2, sharey=True)
     n, d = SIZES["random"]
     rng = seeds.generator(0, "first_ratio", "plot")
@@ -457,8 +457,8 @@ def plot(figure: Figure, results: Sequence[tuple[Inputs, Result]]) -> None:
         axes.axhline(math.sqrt(1 + (n - 1) / d) / 2, linestyle=":", marker="", color="black", linewidth=0.8)
     left.axvline(0.5, marker="", color="black", linewidth=0.5)
     left.set(xlabel="alpha", ylabel="residual after / before the first iteration", ylim=(0.03, 1.1))
-    left.legend(frameon=False, fontsize="small", loc="lower right")
-    right.set(xlabel="log2 of the width m", title="by width, each alpha; lines: law; dashed: 1/2, dotted: limit")
+    figure.legend(loc="outside lower center", ncols=3)
+    right.set(xlabel="log2 of the width m", title="every alpha by width")
 
 
 EXPERIMENT = Experiment(

@@ -350,7 +350,7 @@ def plot(figure: Figure, results: Results) -> None:
     counts.set_xscale("log", base=2)
     counts.set_xlabel("width m")
     counts.set_ylabel("off the law (%)")
-    counts.legend(frameon=False)
+    counts.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     edges = np.arange(BINS + 1) / BINS
     for name in ("along", "across"):
         bins = np.sum([result[name] for _, result in tails], axis=0)

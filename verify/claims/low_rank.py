@@ -425,10 +425,10 @@ def plot(figure: Figure, results: Results) -> None:
         work = next(result["work"] for inputs, result in results if point.items() <= inputs.items())
         for budget, label in (("never", "never fold"), ("default", "default"), ("every", "fold every iteration")):
             sums = np.sum([work[budget][phase] for phase in PHASES], axis=0)
-            place.plot(np.arange(1, len(sums) + 1) * N / point["width"], np.cumsum(sums), marker="", label=label)
+            place.plot(np.arange(1, len(sums) + 1) * N / point["width"], np.cumsum(sums) / 1e7, marker="", label=label)
         place.set(title=f"m={point['width']}, alpha={point['alpha']}", xlabel="rank so far / m")
     axes[0].legend(frameon=False)
-    axes[0].set_ylabel("work so far")
+    axes[0].set_ylabel("work so far / 1e7")
 
 
 EXPERIMENT = Experiment(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from reference.notation import FloatArray, IntArray
 from reference.two_layer import shift_for
 from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result
 from verify.statistics import Interval, decide_above, make_finding, t_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 N = 64
 WIDTH = 1 << 20
@@ -90,6 +94,18 @@ def decide(results: Sequence[tuple[Inputs, Result]]) -> list[Finding]:
     ]
 
 
+def plot(figure: Figure, results: Sequence[tuple[Inputs, Result]]) -> None:
+    """Draw scan time over query time in every round, a column per seed; dashed: the factor asked for."""
+    axes = figure.subplots()
+    for inputs, result in results:
+        ratios = np.array(result["scan"]) / np.array(result["query"])
+        axes.plot([inputs["seed"]] * len(ratios), ratios, "o", color="C0", alpha=0.6)
+    axes.axhline(LEAST, linestyle="--", marker="", color="black", linewidth=0.8)
+    axes.set(xlabel="seed", ylabel="time of a scan / of a query", ylim=(0, None))
+    axes.set_xticks([inputs["seed"] for inputs, _ in results])
+    figure.set_size_inches(7.2, 2.6)
+
+
 EXPERIMENT = Experiment(
     name="query_time",
     title="Time of a query by the clock",
@@ -97,5 +113,6 @@ EXPERIMENT = Experiment(
     cells=cells,
     measure=measure,
     decide=decide,
+    plot=plot,
     timed=True,
 )

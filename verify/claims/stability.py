@@ -301,7 +301,7 @@ def describe_domain(results: Sequence[tuple[Inputs, Result]]) -> str:
 
 def plot(figure: Figure, results: Sequence[tuple[Inputs, Result]]) -> None:
     """Draw the radius and the share of flipped pairs against the width, with prediction and law."""
-    left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.35})
+    left, right = figure.subplots(1, 2)
     seeds = by_seed([(inputs, result) for inputs, result in results if is_evidence(result)])
     for index, s in enumerate(seeds):
         series = [

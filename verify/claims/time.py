@@ -465,7 +465,7 @@ def _find_many(results: Runs, many: Many, conditions: str) -> Finding:
 
 
 def plot(figure: Figure, results: Runs) -> None:
-    """Draw the paired ratios of both paths to both opponents against the width."""
+    """Draw times over both opponents' against the width: an iteration of the trees, and six iterations of events."""
     axes = figure.subplots(1, 2, sharey=True)
     grid = [(inputs, result) for inputs, result in results if inputs["n"] == N]
     exponents = sorted({inputs["exponent"] for inputs, _ in grid})
@@ -497,7 +497,7 @@ def plot(figure: Figure, results: Runs) -> None:
         place.set_yscale("log")
         place.set(title=f"alpha = {alpha}", xlabel="width m")
         place.legend(frameon=False, fontsize="small")
-    axes[0].set_ylabel("time of an iteration (events: of six) / opponent's")
+    axes[0].set_ylabel("time / opponent's time")
 
 
 EXPERIMENT = Experiment(
