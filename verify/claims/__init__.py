@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from verify.claims import (
+    calibration,
     convergence,
     cost,
     deep_convergence,
@@ -33,6 +34,7 @@ from verify.claims import (
 from verify.experiment import Experiment
 
 EXPERIMENTS: tuple[Experiment, ...] = (
+    calibration.EXPERIMENT,
     equality.EXPERIMENT,
     sparsity.EXPERIMENT,
     stability.EXPERIMENT,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from verify.experiment import Experiment
 from verify.faults import (
+    calibration,
     embedding,
     equality,
     ntk,
@@ -18,6 +19,7 @@ from verify.faults import (
 from verify.faults.fault import Fault, check
 
 FAULTS: tuple[Fault, ...] = (
+    *calibration.FAULTS,
     *equality.FAULTS,
     *sparsity.FAULTS,
     *stability.FAULTS,
