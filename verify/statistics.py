@@ -227,9 +227,11 @@ def named_terms_fit(
     the size at which the term alone, in the cell where it weighs most, would contribute as much as the fit
     leaves unexplained; a smaller coefficient could pass unnoticed. The floor vanishes only when the fit is
     exact: then ``[0, 0]`` says that the named terms account for every operation, which is an identity and
-    no statistics. The lower end is a percentile alone and errs more often than the level says: how often at most,
-    the claim ``calibration.terms`` tells. A scale of misfit is not a proof: terms that mimic each other on the chosen grid can
+    no statistics. A scale of misfit is not a proof: terms that mimic each other on the chosen grid can
     still trade places, so the grid must vary n, d and m separately.
+
+    **True error.** The lower end is a percentile alone, and errs more often than its level says; the claim
+    ``calibration.terms`` bounds how often either end does.
 
     Parameters
     ----------

@@ -11,6 +11,7 @@ from verify.faults import (
     equality,
     ntk,
     output_layer,
+    page_witness,
     regression,
     search,
     sparsity,
@@ -28,6 +29,7 @@ FAULTS: tuple[Fault, ...] = (
     *regression.FAULTS,
     *search.FAULTS,
     *output_layer.FAULTS,
+    *page_witness.FAULTS,
 )
 """All planted faults, in the order of the experiments."""
 
