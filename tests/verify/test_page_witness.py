@@ -88,4 +88,5 @@ def test_the_tripwire_is_blind_to_what_only_compares_and_both_to_a_private_copy(
     honest = CodeUnderTest().train(network, problem.X, problem.y, iterations=cost.ITERATIONS, search="tree")
     comparing = next(fault.code for fault in FAULTS if fault.id == "tree-compares-weights")
     assert cost.run_ignores_poison(network, problem, honest, comparing)
-    assert verdicts(CodeUnderTest(start=PrivateCopyTree), partial(of, "tree"))["page_witness.rows"] == ("holds" if TELLS else "undecided")
+    found = verdicts(CodeUnderTest(start=PrivateCopyTree), partial(of, "tree"))
+    assert found["page_witness.rows"] == ("holds" if TELLS else "undecided")

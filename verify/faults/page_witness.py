@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
+
+from numpy.typing import ArrayLike
+from scipy import sparse
 
 from fast.gauss_newton import EventRun, TreeRun
-from fast.multi_layer_gauss_newton import MultiLayerRun
+from fast.low_rank import LowRankWeights
+from fast.multi_layer_gauss_newton import InputsOfALayer, LastLayer, MultiLayerRun
 from fast.threshold_search import ThresholdForest
 from reference.notation import FloatArray, IntArray
 from verify.experiment import Inputs
@@ -67,6 +72,34 @@ class ComparingDeep(MultiLayerRun):
         super().iterate()
 
 
+class ComparingLowRank(LowRankWeights):
+    """Looks at the whole matrix in each product."""
+
+    def multiply(self, H: sparse.csr_array) -> FloatArray:
+        """Compute ``W h`` for each row of ``H``."""
+        compare(self.initial)
+        return super().multiply(H)
+
+
+class ComparingInputsOfALayer(InputsOfALayer):
+    """Looks at all weights of the last layer in each iteration."""
+
+    def iterate(self) -> None:
+        """Take one step."""
+        compare(self.deep.weights[-1])
+        super().iterate()
+
+
+class ComparingLast(LastLayer):
+    """Hands out a loop that looks at all weights."""
+
+    def run(self, y: ArrayLike, **options: Any) -> EventRun:  # noqa: ANN401
+        """Begin a run."""
+        run = super().run(y, **options)
+        run.__class__ = ComparingInputsOfALayer
+        return run
+
+
 class PrivateCopyTree(TreeRun):
     """Looks at all weights in each iteration, in a copy made beforehand: the witness of pages is blind to it."""
 
@@ -123,5 +156,21 @@ FAULTS = (
         {"page_witness.columns": "fails"},
         {"start_deep": ComparingDeep},
         only=partial(of, "deep"),
+    ),
+    Fault(
+        "last-layer-compares-weights",
+        "Training of the last layer alone looks at its whole matrix in each iteration and uses none of it.",
+        "cost",
+        {"page_witness.columns": "fails"},
+        {"last_layer": ComparingLast},
+        only=partial(of, "last"),
+    ),
+    Fault(
+        "low-rank-compares-weights",
+        "A product with low-rank weights looks at the whole matrix and uses none of it.",
+        "cost",
+        {"page_witness.columns": "fails"},
+        {"low_rank": ComparingLowRank},
+        only=partial(of, "low-rank"),
     ),
 )
