@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import os
 
+from verify import early
+
+if __name__ == "__main__":
+    early.answer_ctrl_c()  # the imports below take a while
+
 # One thread for linear algebra, here and in the workers, which inherit this. It must be set before NumPy is
 # loaded: with more threads a busy neighbour slows a loop many times over, and two workers would compete for
 # each core.
@@ -25,6 +30,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -33,8 +39,8 @@ from typing import TYPE_CHECKING, NoReturn
 from reference import network_file
 from reference.notation import InputError, NothingFiresError, SingularGramError
 from reference.trace import Network
-from verify import loading, page, report, seeds
-from verify.cells import write_atomically
+from verify import cluster, loading, page, report, seeds
+from verify.cells import TEMPORARY, sole_use, write_atomically
 from verify.experiment import CodeUnderTest, Experiment, Profile
 from verify.run import Decision, Interrupted, Run, caption, run
 
@@ -71,11 +77,21 @@ examples:
   python -m verify --faults --list              what the faults are
   python -m verify --against HEAD~1             is this checkout slower than the commit before? about 90 seconds
 
+sweeps:
+  The measurements are cells, one small file each. Kill a run, even with kill -9: the same command goes on from
+  there and ends with the same results; only times differ (python -m verify.same DIR DIR compares). A damaged
+  file is measured again and counted. Two runs cannot use one DIR at the same time.
+
+  Cells are measured by processes of this machine, or with --dask by the workers of a cluster, which must run the
+  same code and libraries: python -m pip install -e '.[dask]' on each; dask scheduler; dask worker ADDRESS
+  --nworkers N --nthreads 1. Own data and claims about time are measured on this machine even then, one cell at a
+  time, because its clock and processor are those that results.json describes.
+
 output:
   DIR/results.json   every claim with verdict, estimate, interval, margin, domain; and the environment
   DIR/report.html    the same for people, with plots; open it in a browser
   DIR/faults.json    with --faults: every fault with the verdicts on it; the next report in DIR shows it
-  DIR/cells/         the measurements; a run that was interrupted goes on from there
+  DIR/cells/         the measurements
   DIR/against.json   with --against: ratios, intervals and verdicts, and the exact counts that differ
 
 exit status:
@@ -97,12 +113,14 @@ against.json   what --against found
 """Text of the file that marks a folder as ours, so that no other folder is ever written into."""
 
 MARK = "ABOUT.txt"
+MOST_CORRUPT = 5
+"""So many corrupt files are named, the rest only counted."""
 OWN_DATA = "data"
 """Experiment name of the claims about a user's own data."""
 DATA_OPTIONS = ("target", "centre", "scale", "rows", "width", "alpha", "drop_duplicates", "fine_tune")
 FINE_TUNE_OPTIONS = ("depth", "layers", "normalized", "network", "save_network")
 AGAINST_OPTIONS = ("loops", "rounds")
-NOT_AGAINST = ("claims", "data", "thorough", "jobs", "faults")
+NOT_AGAINST = ("claims", "data", "thorough", "jobs", "faults", "dask")
 """What has no meaning beside ``--against``."""
 NETWORK_BRINGS = ("width", "depth", "alpha", "normalized")
 """What a saved network has already."""
@@ -131,6 +149,7 @@ def parser() -> Parser:
     add("--seed", type=int, default=0, metavar="N", help="root of all random numbers (default 0)")
     add("--out", type=Path, default=Path("verify-results"), metavar="DIR", help="default ./verify-results")
     add("--jobs", type=int, metavar="N", help="worker processes (default: one per core, at most 8; 0: none)")
+    add("--dask", metavar="ADDRESS", help="measure on a cluster: tcp://HOST:PORT of its dask scheduler; see below")
     add("--list", action="store_true", help="list the claims (with --faults: the faults) and stop")
     add(
         "--faults",
@@ -217,10 +236,11 @@ def main(
         return 1
     except OSError as error:
         reason = error.strerror or error
-        complain(f"{error.filename or 'output'}: {reason}; free some space or pass another --out")
+        remedy = "free some space, and the same command goes on, or pass another --out"
+        complain(f"{error.filename or 'output'}: {reason}; {remedy}")
         return 2
     except Interrupted as interruption:
-        complain(f"interrupted; {interruption} and kept, and the same command goes on from there")
+        complain(f"{interruption.why}; {interruption} and kept, and the same command goes on from there")
         return 130
     except KeyboardInterrupt:
         complain("interrupted")
@@ -256,25 +276,29 @@ def answer(
     chosen = [] if options.data is not None and options.claims is None else select(experiments, options.claims)
     check_out(options.out)
     end_on_termination()
-    own, network = [], None
-    if options.fine_tune:
-        decision, network = measure_fine_tuning(options)
-        own = [decision]
-    elif options.data is not None:
-        own = [measure_own_data(options)]
-    if options.save_network is not None:
-        save(network, options.save_network)
-    mark(options.out)
-    found = run(
-        chosen,
-        profile=Profile(thorough=options.thorough),
-        seed=options.seed,
-        out=options.out,
-        jobs=options.jobs,
-        stream=sys.stderr,
-    )
-    found = replace(found, decisions=(*own, *found.decisions))
-    write(found, options.out, experiments)
+    with ExitStack() as stack:
+        ours = is_ours(options.out)
+        if ours:
+            stack.enter_context(sole_use(options.out))
+        executor, about = None, None
+        if options.dask is not None:
+            executor, about = stack.enter_context(cluster.connect(options.dask))
+        own = measure_own(options)
+        if not ours:  # only now, so that bad input leaves nothing behind
+            mark(options.out)
+            stack.enter_context(sole_use(options.out))
+        found = run(
+            chosen,
+            profile=Profile(thorough=options.thorough),
+            seed=options.seed,
+            out=options.out,
+            jobs=options.jobs,
+            executor=executor,
+            about_executor=about,
+            stream=sys.stderr,
+        )
+        found = replace(found, decisions=(*own, *found.decisions))
+        write(found, options.out, experiments)
     show(found, options.out, columns)
     return 0 if report.succeeded(found) else 1
 
@@ -303,7 +327,7 @@ def check_options(options: argparse.Namespace) -> None:
     ------
     InputError
         Negative numbers; an option that needs ``--data`` or ``--fine-tune`` without it, or does not go with
-        ``--network``.
+        ``--network``; ``--dask`` with no address or beside ``--jobs``.
     """
     for name in ("seed", "jobs"):
         value = getattr(options, name)
@@ -311,6 +335,10 @@ def check_options(options: argparse.Namespace) -> None:
             raise InputError(f"--{name} is {value}; pass 0 or more")
     if options.faults is not None and options.data is not None:
         raise InputError("--faults tries the project's own claims; leave --data out")
+    if options.dask is not None:
+        cluster.check_address(options.dask)
+        if options.jobs is not None:
+            raise InputError("--jobs is about processes of this machine, --dask about a cluster; leave one of them out")
     given = given_among(options, DATA_OPTIONS)
     if given and options.data is None:
         raise InputError(f"--{given[0]} says how to treat a file; name the file with --data")
@@ -429,18 +457,24 @@ def put_on_trial(
         return 0
     check_out(options.out)
     end_on_termination()
-    mark(options.out)
-    matrix = kill.kill(
-        experiments,
-        chosen,
-        profile=Profile(thorough=options.thorough),
-        seed=options.seed,
-        out=options.out,
-        jobs=options.jobs,
-        stream=sys.stderr,
-    )
-    path = options.out / "faults.json"
-    write_atomically(path, kill.to_json(matrix, date=now()))
+    with ExitStack() as stack:
+        executor = None
+        if options.dask is not None:
+            executor, _ = stack.enter_context(cluster.connect(options.dask))
+        mark(options.out)
+        stack.enter_context(sole_use(options.out))
+        matrix = kill.kill(
+            experiments,
+            chosen,
+            profile=Profile(thorough=options.thorough),
+            seed=options.seed,
+            out=options.out,
+            jobs=options.jobs,
+            executor=executor,
+            stream=sys.stderr,
+        )
+        path = options.out / "faults.json"
+        write_atomically(path, kill.to_json(matrix, date=now()))
     tell_cells(matrix)
     print(kill.to_text(matrix, width=columns))
     print(f"Kill matrix: {path}")
@@ -462,7 +496,7 @@ def check_out(out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; name a folder")
-    if out.is_dir() and any(out.iterdir()) and not is_ours(out):
+    if out.is_dir() and not is_ours(out) and any(not is_unfinished_mark(path) for path in out.iterdir()):
         raise InputError(f"--out {out} holds other files; name a new folder, or an earlier run's")
     existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
@@ -478,9 +512,24 @@ def is_ours(out: Path) -> bool:
         return False
 
 
+def is_unfinished_mark(path: Path) -> bool:
+    """Tell whether a run that was killed at its very start left this file."""
+    return bool(TEMPORARY.fullmatch(path.name)) and path.name.startswith(f".{MARK}.")
+
+
 def mark(out: Path) -> None:
     """Make the folder and mark it as ours."""
     write_atomically(out / MARK, ABOUT)
+
+
+def measure_own(options: argparse.Namespace) -> list[Decision]:
+    """Measure what the options ask about the user's own data, if anything, and save the network that is wanted."""
+    if options.fine_tune:
+        decision, network = measure_fine_tuning(options)
+        if options.save_network is not None:
+            save(network, options.save_network)
+        return [decision]
+    return [] if options.data is None else [measure_own_data(options)]
 
 
 def measure_own_data(options: argparse.Namespace) -> Decision:
@@ -605,13 +654,16 @@ def save(network: Network | None, path: Path) -> None:
 
 
 def end_on_termination() -> None:
-    """Treat a request to terminate like Ctrl-C, so that workers are ended and finished cells kept."""
+    """Answer Ctrl-C, and likewise a request to terminate, so that workers are ended and finished cells kept."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        early.answer_ctrl_c_properly()
 
 
 def write(found: Run, out: Path, experiments: Sequence[Experiment]) -> None:
     """Write ``results.json`` and the report, each as a whole or not at all."""
+    if not is_ours(out):  # someone deleted it meanwhile
+        mark(out)
     write_atomically(out / "results.json", report.to_json(found, date=now()))
     write_atomically(out / "report.html", page.to_html(found, known=experiments, faults=planted_faults(out)))
 
@@ -645,10 +697,11 @@ def now() -> str:
 
 def tell_cells(found: Run | Matrix) -> None:
     """Say on stderr how the cells came about."""
-    for sentence in found.corrupt:
+    for sentence in found.corrupt[:MOST_CORRUPT]:
         complain(f"{sentence}; measured again")
-    if found.reused:
-        complain(f"{found.measured} cells measured, {found.reused} reused from an earlier run")
+    if found.reused or found.corrupt:
+        again = f" ({len(found.corrupt)} because their files were corrupt)" if found.corrupt else ""
+        complain(f"{found.measured} cells measured{again}, {found.reused} reused from an earlier run")
 
 
 def show(found: Run, out: Path, columns: int) -> None:

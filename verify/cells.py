@@ -2,7 +2,10 @@
 
 A cell's file is named by a hash of everything its numbers may depend on (experiment, inputs, root seed, stamp
 of code and machine, planted fault). It appears whole or not at all: it is written beside its place, flushed to the
-disk and renamed. It carries a hash of its result; a file that does not check out is corrupt, and is measured again.
+disk and renamed. It carries a hash of all it holds; a file that does not check out is corrupt, and is measured again.
+
+One run at a time uses a folder (`sole_use`). What a killed run was writing stays behind under a temporary name,
+and the next run clears it away.
 """
 
 from __future__ import annotations
@@ -10,13 +13,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from contextlib import suppress
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reference.notation import InputError
 from verify.experiment import Inputs, Result
 
+TEMPORARY = re.compile(r"\..+\.(\d+)\.part")
+"""Name of a file that is being written; the number is the process that writes it."""
 ASIDE = ".corrupt"
 """Suffix of a stored cell that did not check out."""
 
@@ -75,9 +85,88 @@ def write_atomically(path: Path, text: str) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and not error.filename:  # a full disk comes without a name
+            error.filename = str(path)
         raise
+
+
+@contextmanager
+def sole_use(out: Path) -> Iterator[None]:
+    """Keep an output folder to this process, and clear away what a killed one was writing there.
+
+    The operating system lets go of the folder when the process ends, however it ends; no worker process shares
+    the hold. Where there is no such lock (Windows, some file systems), two runs may use one folder: every file stays
+    whole, but both measure what neither has stored yet.
+
+    Parameters
+    ----------
+    out : Path
+        An output folder, made when missing.
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    InputError
+        Another run uses the folder.
+    OSError
+        No room, no permission.
+    """
+    folder = out / "cells"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+", encoding="utf-8") as lock:
+        if sys.platform != "win32":
+            import fcntl
+
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                holder = f" (process {number})" if (number := lock.read().strip()) else ""
+                raise InputError(
+                    f"--out {out} is in use by another run{holder}; wait for its end or name another folder"
+                ) from None
+            except OSError:
+                pass  # a file system without locks
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        clear_leftovers(out)
+        yield
+
+
+def clear_leftovers(out: Path) -> None:
+    """Remove half-written files of processes that have ended.
+
+    Parameters
+    ----------
+    out : Path
+        An output folder that this process has to itself, and in which it is writing nothing just now.
+    """
+    for path in [*out.glob(".*.part"), *(out / "cells").glob("*/.*.part")]:
+        name = TEMPORARY.fullmatch(path.name)
+        if name and path.is_file() and not is_alive(int(name[1])):
+            path.unlink()
+
+
+def is_alive(process: int) -> bool:
+    """Tell whether another process of this number is running; this one does not count."""
+    # In a container every run may have the same number, so a leftover with ours is from a run before.
+    if process == os.getpid():
+        return False
+    if sys.platform == "win32":
+        return True  # Windows has no harmless way to ask: os.kill would end the process.
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 @dataclass(frozen=True)
@@ -157,14 +246,13 @@ class CellStore:
         return self.folder / cell.experiment / f"{cell.name}.json"
 
     def save(self, cell: Cell, measured: Measured) -> None:
-        """Write the cell's file atomically."""
-        content = {
-            **cell.identity,
-            "result": measured.result,
-            "result_hash": digest(measured.result_text),
-            "seconds": measured.seconds,
-        }
-        write_atomically(self.path(cell), json.dumps(content, indent=1, allow_nan=False) + "\n")
+        """Write the cell's file atomically, over whatever is in its place."""
+        content = {**cell.identity, "result": measured.result, "seconds": measured.seconds}
+        content["hash"] = digest(canonical(content))
+        path = self.path(cell)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)  # the one thing that a rename does not replace
+        write_atomically(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
     def load(self, cell: Cell) -> Measured | None:
         """Read the cell back.
@@ -186,15 +274,19 @@ class CellStore:
         """
         path = self.path(cell)
         try:
+            if path.exists() and not path.is_file():  # a pipe, say, from which reading would wait forever
+                raise OSError("not a file")
             content = json.loads(path.read_text(encoding="utf-8"))
-            measured = Measured(canonical(content["result"]), float(content["seconds"]))
+            found = content.pop("hash")
+            genuine = found == digest(canonical(content))
             identity = {key: content[key] for key in cell.identity}
-            genuine = identity == cell.identity and content["result_hash"] == digest(measured.result_text)
+            measured = Measured(canonical(content["result"]), float(content["seconds"]))
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise CorruptCellError(f"{path} cannot be read back ({error})") from error
-        if not genuine:
+        # Brackets nested thousands deep are a RecursionError.
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
+            raise CorruptCellError(f"{path} cannot be read back ({type(error).__name__}: {error})") from error
+        if not genuine or identity != cell.identity:
             raise CorruptCellError(f"{path} was altered after it was written")
         return measured
 

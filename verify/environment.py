@@ -1,7 +1,8 @@
 """Where a run took place: versions, processor, and a fingerprint of the code that was measured.
 
 Two runs with the same *stamp* measure the same: source files of the three packages, libraries, processor. A
-stored cell carries the stamp and is reused under no other.
+stored cell carries the stamp and is reused under no other. A worker process measures only when it agrees with the
+process that started the run in what decides the numbers (`differences`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,10 @@ import scipy
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("reference", "fast", "verify")
+MUST_AGREE = ("python", "numpy", "scipy", "blas", "blas_threads", "code")
+"""In what a worker must be like the process that started the run."""
+NO_EFFECT = ("revision", "executor")
+"""What no number depends on: the code's hash says more than the commit, and workers must agree wherever they are."""
 
 
 def code_version(root: Path = ROOT) -> str:
@@ -95,20 +101,73 @@ def blas_name() -> str:
     return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
 
 
-def describe() -> dict[str, Any]:
-    """Describe the machine, the libraries and the code; plain JSON values."""
+@cache
+def loaded_code() -> str:
+    """Hash the source files as they were when this process first asked; see `code_version`.
+
+    A worker process that lives long has loaded its modules once; files that were changed since are not what it runs.
+    """
+    return code_version()
+
+
+def differences(expected: dict[str, str]) -> str:
+    """Say in what this process is not as expected.
+
+    Parameters
+    ----------
+    expected : dict
+        As returned by `must_agree` in the process that started the run.
+
+    Returns
+    -------
+    str
+        For instance ``"numpy 2.3.1, not 2.4.6"``; empty when nothing differs.
+    """
+    found = must_agree(describe_libraries() | {"code": loaded_code()})
+    return ", ".join(
+        f"{key} {found[key]}, not {value}".replace("_", " ") for key, value in expected.items() if found[key] != value
+    )
+
+
+def must_agree(environment: dict[str, Any]) -> dict[str, str]:
+    """Reduce a description to what must be the same in every worker.
+
+    Parameters
+    ----------
+    environment : dict
+        As returned by `describe`.
+
+    Returns
+    -------
+    dict
+    """
+    return {key: environment[key] for key in MUST_AGREE}
+
+
+def describe_libraries() -> dict[str, Any]:
+    """Describe Python and the libraries under a measurement; plain JSON values."""
     return {
         "python": platform.python_version(),
         "numpy": np.__version__,
         "scipy": scipy.__version__,
         "blas": blas_name(),
         "blas_threads": os.environ.get("OPENBLAS_NUM_THREADS", "not set"),
-        "processor": processor(),
-        "cores": usable_cores(),
-        "platform": platform.platform(),
-        "code": code_version(),
-        "revision": revision(),
     }
+
+
+def describe_machine() -> dict[str, Any]:
+    """Describe the machine; plain JSON values."""
+    return {"processor": processor(), "cores": usable_cores(), "platform": platform.platform()}
+
+
+def machine(environment: dict[str, Any]) -> str:
+    """Name the kind of machine, on which the last bits of a result may depend."""
+    return f"{environment['processor']}, {environment['platform']}"
+
+
+def describe() -> dict[str, Any]:
+    """Describe the machine, the libraries and the code; plain JSON values."""
+    return {**describe_libraries(), **describe_machine(), "code": code_version(), "revision": revision()}
 
 
 def stamp(environment: dict[str, Any]) -> str:
@@ -124,6 +183,5 @@ def stamp(environment: dict[str, Any]) -> str:
     str
         16 hexadecimal digits.
     """
-    # The revision is left out: the code's hash says more, and a commit of the same code changes no number.
-    relevant = {key: value for key, value in environment.items() if key != "revision"}
+    relevant = {key: value for key, value in environment.items() if key not in NO_EFFECT}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]

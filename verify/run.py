@@ -6,12 +6,15 @@ A run has three steps that can be told apart afterwards::
     measure     the rest goes to an executor; every finished cell is stored at once
     decide      each experiment sees all its results, as read from JSON, and returns its findings
 
-Cells that read the clock come last, one at a time, in one process, with nothing of this run beside them. The
-others run in an order that mixes all experiments, so that the time left can be estimated from the time taken.
+Cells that read the clock come last, one at a time, in one process of this machine, whose clock and processor the
+environment describes, with nothing of this run beside them. The others run on any `concurrent.futures.Executor`,
+in an order that mixes all experiments, so that the time left can be estimated from the time taken. Each worker
+process first makes sure that it runs the same code and libraries.
 
 No failure is silent and none is fatal to the rest: a cell that raises, a result that is not finite, a claim
 that its experiment does not decide, trials that are copies of each other make the claims *invalid*, with the
-reason. Only a ``KeyboardInterrupt`` ends a run early; what was measured by then is kept.
+reason. Only a ``KeyboardInterrupt``, or an executor that cancels what it was given, ends a run early; what was
+measured by then is kept.
 """
 
 from __future__ import annotations
@@ -21,24 +24,20 @@ import json
 import math
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.resource_tracker
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    wait,
-)
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TextIO
 
 import numpy as np
@@ -127,12 +126,13 @@ class Run:
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was interrupted; ``done`` of ``total`` cells are measured."""
+    """The run was interrupted for the reason ``why``; ``done`` of ``total`` cells are measured."""
 
-    def __init__(self, done: int, total: int) -> None:
+    def __init__(self, done: int, total: int, why: str = "interrupted") -> None:
         super().__init__(f"{done} of {total} cells are measured")
         self.done = done
         self.total = total
+        self.why = why
 
 
 def run(
@@ -144,6 +144,7 @@ def run(
     jobs: int | None = None,
     code: CodeUnderTest | None = None,
     executor: Executor | None = None,
+    about_executor: Mapping[str, Any] | None = None,
     stream: TextIO | None = None,
 ) -> Run:
     """Measure and decide.
@@ -160,12 +161,15 @@ def run(
         Folder below which cells are stored and looked up. Without it, or with a planted fault in ``code``,
         nothing is stored and nothing looked up.
     jobs : int, optional
-        Worker processes; 0 measures in this process. By default one per usable core, at most `MOST_WORKERS`.
+        Worker processes; 0 measures in this process. By default one per usable core, at most `MOST_WORKERS`. With
+        an executor, only timed cells are measured here.
     code : CodeUnderTest, optional
         The routines that the claims are about.
     executor : concurrent.futures.Executor, optional
-        Where to measure, in place of processes on this machine, for instance a cluster's. The caller's to
-        close.
+        Where to measure cells that are not timed, in place of processes on this machine, for instance a cluster's.
+        The caller's to close.
+    about_executor : mapping, optional
+        What the environment should say about it; plain JSON values.
     stream : text stream, optional
         Where to show progress; nowhere by default.
 
@@ -178,17 +182,17 @@ def run(
     InputError
         Negative seed or jobs; two experiments of one name.
     Interrupted
-        ``KeyboardInterrupt`` while measuring.
+        ``KeyboardInterrupt`` while measuring, or the executor cancelled cells.
     """
     code = CodeUnderTest() if code is None else code
     profile = Profile() if profile is None else profile
     check_arguments(experiments, seed, jobs)
-    described = environment.describe()
+    described = environment.describe() | dict(about_executor or {})
     stamp = environment.stamp(described)
     plans = [plan(experiment, profile, seed, stamp, code=code) for experiment in experiments]
     if code != CodeUnderTest():
         out = None  # these routines have no name under which their results could be kept apart
-    sweep = measure_plans(plans, out=out, jobs=jobs, executor=executor, stream=stream)
+    sweep = measure_plans(plans, described, out=out, jobs=jobs, executor=executor, stream=stream)
     described |= {"seed": seed, "profile": "thorough" if profile.thorough else "default"}
     decisions = tuple(decide(each, sweep.outcomes) for each in plans)
     measured = sweep.total - sweep.reused
@@ -197,6 +201,7 @@ def run(
 
 def measure_plans(
     plans: Sequence[Plan],
+    described: dict[str, Any],
     *,
     out: Path | None = None,
     jobs: int | None = None,
@@ -209,6 +214,8 @@ def measure_plans(
     ----------
     plans : sequence of Plan
         What to measure; a cell that two of them share is measured once.
+    described : mapping
+        As returned by `verify.environment.describe`; every worker must agree with it.
     out, jobs, executor, stream
         As for `run`.
 
@@ -218,11 +225,15 @@ def measure_plans(
         With an outcome for every cell.
     """
     jobs = min(environment.usable_cores(), MOST_WORKERS) if jobs is None else jobs
-    sweep = Sweep(plans, None if out is None else CellStore(out / "cells"), stream)
+    store = None if out is None else CellStore(out / "cells")
+    sweep = Sweep(plans, store, environment.must_agree(described), stream)
     try:
         sweep.measure(jobs, executor)
     except KeyboardInterrupt:
         raise Interrupted(len(sweep.outcomes), sweep.total) from None
+    except CancelledError:
+        why = "the executor cancelled what was left (does the cluster's scheduler still run?)"
+        raise Interrupted(len(sweep.outcomes), sweep.total, why) from None
     finally:
         sweep.progress.close()
     return sweep
@@ -308,7 +319,7 @@ def in_words(error: BaseException) -> str:
 
 
 def measure_cell(measure: Measure, cell: Cell, code: CodeUnderTest) -> Measured | str:
-    """Measure one cell; this is what a worker runs.
+    """Measure one cell.
 
     Parameters
     ----------
@@ -334,6 +345,35 @@ def measure_cell(measure: Measure, cell: Cell, code: CodeUnderTest) -> Measured 
         return Measured(canonical(result), seconds)
     except Exception as error:
         return in_words(error)
+
+
+ONE_AT_A_TIME = threading.Lock()
+"""A worker process may have several threads; some cells measure memory, which threads share."""
+
+
+def measure_elsewhere(expected: dict[str, str], measure: Measure, cell: Cell, code: CodeUnderTest) -> Measured | str:
+    """Measure one cell in another process, if that runs the same code; this is what a worker runs.
+
+    Parameters
+    ----------
+    expected : dict
+        What must agree; see `verify.environment.must_agree`.
+    measure, cell, code
+        See `measure_cell`.
+
+    Returns
+    -------
+    Measured or str
+        As `measure_cell`, or where the worker differs.
+    """
+    unlike = environment.differences(expected)
+    if unlike:
+        return (
+            f"a worker process runs other code or libraries than this run ({unlike}); change no file during a run, "
+            "and start workers anew after a change"
+        )
+    with ONE_AT_A_TIME:
+        return measure_cell(measure, cell, code)
 
 
 class Progress:
@@ -386,12 +426,17 @@ class Sweep:
         What to measure.
     store : CellStore or None
         Where cells are kept.
+    expected : dict
+        In what every worker must agree with this process; see `verify.environment.must_agree`.
     stream : text stream or None
         Where to show progress.
     """
 
-    def __init__(self, plans: Sequence[Plan], store: CellStore | None, stream: TextIO | None) -> None:
+    def __init__(
+        self, plans: Sequence[Plan], store: CellStore | None, expected: dict[str, str], stream: TextIO | None
+    ) -> None:
         self.store = store
+        self.expected = expected
         self.corrupt: list[str] = []
         self.plans: dict[str, Plan] = {}
         """By name of the cell: the plan that wants it, the first of several."""
@@ -429,11 +474,10 @@ class Sweep:
         timed = [cell for cell in pending if self.plans[cell.name].experiment.timed]
         untimed = [cell for cell in pending if not self.plans[cell.name].experiment.timed]
         if executor is not None:
-            for cells, window in ((untimed, len(untimed)), (timed, 1)):
-                lost, left = self.measure_on(executor, cells, window)
-                for cell in lost + left:
-                    self.record(cell, WORKER_DIED)
-            return
+            lost, left = self.measure_on(executor, untimed, len(untimed))
+            for cell in lost + left:
+                self.record(cell, WORKER_DIED)
+            untimed = []
         suspects: list[Cell] = []
         for cells, workers in ((untimed, jobs), (timed, min(jobs, 1))):
             while cells:
@@ -468,29 +512,47 @@ class Sweep:
             Submitted when the executor broke.
         left : list of Cell
             Not submitted because it broke.
+
+        Raises
+        ------
+        concurrent.futures.CancelledError
+            The executor cancelled a cell, which it was not asked to.
         """
         left = list(reversed(cells))
         running: dict[Future[Measured | str], Cell] = {}
+        finished: SimpleQueue[Future[Measured | str]] = SimpleQueue()
         lost: list[Cell] = []
-        while running or (left and not lost):
-            while left and not lost and len(running) < window:
-                cell = left.pop()
-                try:
-                    wanted = self.plans[cell.name]
-                    running[executor.submit(measure_cell, wanted.experiment.measure, cell, wanted.code)] = cell
-                except BrokenExecutor:
-                    lost.append(cell)
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                cell = running.pop(future)
-                try:
-                    outcome = future.result()
-                except BrokenExecutor:
-                    lost.append(cell)
-                    continue
-                except Exception as error:  # on the way to the worker or back, not in the measurement
-                    outcome = in_words(error)
-                self.record(cell, outcome)
+        try:
+            while running or (left and not lost):
+                while left and not lost and len(running) < window:
+                    cell = left.pop()
+                    try:
+                        future = self.submit(executor, cell)
+                    except BrokenExecutor:
+                        lost.append(cell)
+                        continue
+                    running[future] = cell
+                    future.add_done_callback(finished.put)
+                if running:
+                    future = finished.get()
+                    try:
+                        self.record(running[future], outcome(future))
+                    except BrokenExecutor:
+                        lost.append(running[future])
+                    del running[future]
+        except (KeyboardInterrupt, CancelledError):
+            for future, cell in running.items():
+                if future.done() and not future.cancelled() and future.exception() is None:
+                    self.record(cell, outcome(future))
+            raise
         return lost, left[::-1]
+
+    def submit(self, executor: Executor, cell: Cell) -> Future[Measured | str]:
+        """Hand one cell to an executor."""
+        wanted = self.plans[cell.name]
+        if isinstance(executor, InThisProcess):
+            return executor.submit(measure_cell, wanted.experiment.measure, cell, wanted.code)
+        return executor.submit(measure_elsewhere, self.expected, wanted.experiment.measure, cell, wanted.code)
 
     def record(self, cell: Cell, outcome: Measured | str) -> None:
         """Keep an outcome; on disk too, unless it is an error, which deserves another try."""
@@ -498,6 +560,16 @@ class Sweep:
             self.store.save(cell, outcome)
         self.outcomes[cell.name] = outcome
         self.progress.advance()
+
+
+def outcome(future: Future[Measured | str]) -> Measured | str:
+    """Take what a finished call returned, or say what went wrong on its way to the worker or back."""
+    try:
+        return future.result()
+    except (BrokenExecutor, CancelledError):
+        raise
+    except Exception as error:
+        return in_words(error)
 
 
 class InThisProcess(Executor):
@@ -508,6 +580,21 @@ class InThisProcess(Executor):
         future: Future[Any] = Future()
         future.set_result(fn(*args, **kwargs))
         return future
+
+
+class Processes(ProcessPoolExecutor):
+    """Worker processes that never see Ctrl-C, not even while they start; the parent ends them."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: object, **kwargs: object) -> Future[Any]:
+        """Hand a call to a worker; the first one starts them, and they inherit which signals are blocked."""
+        if sys.platform == "win32":
+            return super().submit(fn, *args, **kwargs)
+        multiprocessing.resource_tracker.ensure_running()  # or else starting it would unblock the signal too early
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -527,7 +614,7 @@ def workforce(workers: int) -> Iterator[Executor]:
         yield InThisProcess()
         return
     others = set(multiprocessing.active_children())
-    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), start_worker)
+    executor = Processes(workers, multiprocessing.get_context("spawn"), start_worker)
     try:
         yield executor
     except BaseException:

@@ -36,6 +36,9 @@ from scipy.special import betaincinv, ndtr, stdtrit
 from reference.notation import FloatArray, InputError, as_float_array, check_generator
 from verify.experiment import Finding, Verdict
 
+BADNESS: tuple[Verdict, ...] = ("holds", "undecided", "fails", "invalid")
+"""Of several parts of a claim the last in this order stands for the whole."""
+
 FEWEST_SEEDS = 2
 """A standard deviation needs two values."""
 

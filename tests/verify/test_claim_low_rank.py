@@ -18,6 +18,8 @@ from reference.notation import FloatArray, IntArray
 from verify import seeds
 from verify.claims import low_rank
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
+from verify.faults.deep_routines import LosesFactor
+from verify.faults.low_rank import DenseFactors, EagerFolds, HalvedReads, StaleColumns, WholeFolds
 
 Results = list[tuple[Inputs, Result]]
 POINTS = [{"width": 1 << 9, "alpha": 0.24}, {"width": 1 << 9, "alpha": 0.4}]
@@ -58,16 +60,6 @@ def test_the_true_code_holds_and_draws(sound: Results) -> None:
     figure.canvas.draw()
 
 
-class LosesFold(LowRankWeights):
-    """Forgets one folded entry."""
-
-    def fold(self) -> None:
-        super().fold()
-        if self.block.size:
-            self.block = self.block.copy()
-            self.block[0, 0] = 0
-
-
 class SharedBlock(LowRankWeights):
     """Adds to the block that its copies look at, too."""
 
@@ -91,11 +83,6 @@ class SinglePrecision(LowRankWeights):
         return super().multiply(H).astype(np.float32).astype(np.float64)
 
 
-class StaleColumns(LowRankWeights):
-    def columns_at(self, columns: IntArray) -> FloatArray:
-        return self.initial[:, columns]
-
-
 class Late(LowRankWeights):
     """Applies an update only when the next one comes."""
 
@@ -113,7 +100,7 @@ class WritesInitial(LowRankWeights):
 
 
 @pytest.mark.parametrize(
-    "weights", [LosesFold, SharedBlock, ForgetsFactors, SinglePrecision, StaleColumns, Late, WritesInitial]
+    "weights", [LosesFactor, SharedBlock, ForgetsFactors, SinglePrecision, StaleColumns, Late, WritesInitial]
 )
 def test_weights_that_err_fail_lazy(sound: Results, weights: type[LowRankWeights]) -> None:
     lazy = [inputs for inputs, _ in sound if inputs["part"] == "lazy"]
@@ -187,11 +174,23 @@ class CountsNothing(LowRankWeights):
         self.work.update(before)
 
 
-def test_folds_that_are_not_counted_fail_wherever_they_should_appear(sound: Results) -> None:
+@pytest.mark.parametrize(
+    ("weights", "caught"),
+    [
+        (CountsNothing, ("rank", "fold", "short")),
+        (HalvedReads, ("rank",)),
+        (DenseFactors, ("rank", "crossing")),
+        (WholeFolds, ("rank", "fold")),
+        (EagerFolds, ("short", "waiting")),
+    ],
+)
+def test_wrong_counts_and_wrong_costs_fail_wherever_they_should_appear(
+    sound: Results, weights: type[LowRankWeights], caught: tuple[str, ...]
+) -> None:
     cells = [inputs for inputs, _ in sound if inputs["part"] != "lazy"]
     lazy = [each for each in sound if each[0]["part"] == "lazy"]
-    found = verdicts([*lazy, *measured(CodeUnderTest(low_rank=CountsNothing), cells)])
-    assert [found[claim] for claim in ("rank", "fold", "short")] == ["fails"] * 3
+    found = verdicts([*lazy, *measured(CodeUnderTest(low_rank=weights), cells)])
+    assert [found[claim] for claim in caught] == ["fails"] * len(caught)
 
 
 @pytest.mark.parametrize("factors", [[7, 8], [0, 1]])

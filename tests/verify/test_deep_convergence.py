@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from reference.trace import Trace
 from verify import seeds
 from verify.claims import deep_convergence
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
+from verify.faults.deep_routines import Step04, in_whole_blocks, leaked_labels, train_by
 
 Results = list[tuple[Inputs, Result]]
 
@@ -149,18 +151,6 @@ def test_sparse_and_narrow_networks_of_the_true_code(monkeypatch: pytest.MonkeyP
     assert not all(deep_convergence.halves(result) for _, result in measured("narrow_3", trials=6))
 
 
-def moved(network: Any, trace: Trace[Any], factor: float) -> Trace[Any]:  # noqa: ANN401
-    """Scale what a run moved, and hand back a dense network."""
-    start, end = network.to_dense(), trace.network.to_dense()
-    pairs = zip(start.weights, end.weights, strict=True)
-    return replace(trace, network=replace(start, weights=tuple(W + factor * (V - W) for W, V in pairs)))
-
-
-def scaled(network: Any, X: FloatArray, y: FloatArray, **options: Any) -> Trace[Any]:  # noqa: ANN401
-    trace = fast.multi_layer_gauss_newton.train(network, X, y, **options)
-    return moved(network, trace, 0.4)
-
-
 def gradient_descent(network: Any, X: FloatArray, y: FloatArray, **options: Any) -> Trace[Any]:  # noqa: ANN401
     """Step along the gradient, as far as the largest curvature allows."""
     start = network.to_dense()
@@ -172,11 +162,6 @@ def gradient_descent(network: Any, X: FloatArray, y: FloatArray, **options: Any)
     factors = zip(start.weights, P, signals.hidden[:-1], strict=True)
     weights = [W - (rate * p * residual[:, None]).T @ h for W, p, h in factors]
     return Trace(replace(start, weights=tuple(weights)), np.ones(2), y, False, [])
-
-
-def lying(network: Any, X: FloatArray, y: FloatArray, **options: Any) -> Trace[Any]:  # noqa: ANN401
-    """Report a perfect run, and hand back the untrained network."""
-    return Trace(network, np.array(falling(0.01, 6)), y, True, [])
 
 
 def one_layer(network: Any, X: FloatArray, y: FloatArray, **options: Any) -> Trace[Any]:  # noqa: ANN401
@@ -196,21 +181,26 @@ def raising(error: Exception) -> Callable[..., Trace[Any]]:
 @pytest.mark.parametrize(
     "train",
     [
-        scaled,
+        partial(train_by, Step04),
         gradient_descent,
-        lying,
+        leaked_labels,
         one_layer,
         raising(SingularGramError("singular")),
         raising(DeadSignalError("dies")),
         raising(DivergenceError("diverged", np.ones(2))),
     ],
-    ids=["step-0.4", "gradient-descent", "lying", "one-layer", "singular", "dies", "diverges"],
+    ids=["step-0.4", "gradient-descent", "leaked-labels", "one-layer", "singular", "dies", "diverges"],
 )
 def test_faulty_training_fails_its_claims(train: Callable[..., Trace[Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deep_convergence, "HALVINGS", 4)
     results = with_measured("two_layers", "deep", code=CodeUnderTest(deep_train=train))
     found = verdicts(results)
     assert (found["random"], found["deep"]) == ("fails", "fails")
+
+
+def test_narrow_networks_that_are_drawn_wide_fail_the_narrow_claim() -> None:
+    found = verdicts(with_measured("narrow_2", code=CodeUnderTest(deep_initialize=in_whole_blocks), trials=20))
+    assert found["narrow"] == "fails"
 
 
 def test_networks_far_too_narrow_fail_the_random_claim() -> None:
@@ -225,13 +215,13 @@ def test_lying_about_the_end_of_a_run_in_one_go_is_caught(monkeypatch: pytest.Mo
     for family in ("normalized", "deep_sparse"):
         smaller = replace(deep_convergence.SETTINGS[family], width=256, alpha=0.1)
         monkeypatch.setitem(deep_convergence.SETTINGS, family, smaller)
-    results = with_measured("normalized", "deep_sparse", code=CodeUnderTest(deep_train=lying), trials=6)
+    results = with_measured("normalized", "deep_sparse", code=CodeUnderTest(deep_train=leaked_labels), trials=6)
     found = verdicts(results)
     assert (found["normalized"], found["every"], found["deep_sparse"]) == ("fails", "fails", "fails")
 
 
 def test_a_first_step_that_width_does_not_help_fails() -> None:
-    found = verdicts(with_measured("first_ratio", code=CodeUnderTest(deep_train=scaled)))
+    found = verdicts(with_measured("first_ratio", code=CodeUnderTest(deep_train=partial(train_by, Step04))))
     assert found["first_ratio"] == "fails"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,19 +14,28 @@ from matplotlib.figure import Figure
 
 import fast.multi_layer_gauss_newton
 import reference.multi_layer_gauss_newton
-from fast.low_rank import LowRankWeights
-from fast.multi_layer import ImplicitMultiLayerNetwork, TensorJacobian, backward
-from fast.multi_layer_gauss_newton import LastLayer, MultiLayerRun, State
-from fast.regression import solve_cholesky
+from fast.multi_layer import ImplicitMultiLayerNetwork
+from fast.multi_layer_gauss_newton import MultiLayerRun, State
 from reference.multi_layer import MultiLayerNetwork
 from reference.notation import DivergenceError, FloatArray, SingularGramError
 from reference.signals import DeadSignalError
 from reference.trace import Trace
-from reference.two_layer import TwoLayerNetwork
 from verify import comparison, seeds
 from verify.claims import deep_equality
 from verify.claims.deep_equality import WAYS, point
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
+from verify.faults.deep_equality import BiasedSketch, Ridge, SinglePrecision
+from verify.faults.deep_routines import (
+    LosesFactor,
+    NoProjection,
+    StaleJacobian,
+    Step09,
+    forgetful,
+    one_less,
+    train_by,
+    train_last_layer_with_its_shift_frozen,
+    train_on,
+)
 
 Results = list[tuple[Inputs, Result]]
 CELLS: list[Inputs] = [
@@ -81,41 +91,7 @@ def test_runs_that_never_train_are_no_evidence() -> None:
 
 
 def faulty(run: type[MultiLayerRun], **options: float) -> CodeUnderTest:
-    """Put another loop in the place of the deep one; the last layer alone goes its usual way."""
-
-    def train(network: Any, X: FloatArray, y: FloatArray, **given: Any) -> Trace[Any]:  # noqa: ANN401
-        if not network.normalized and given["trained_layers"] == (network.depth,):
-            return fast.multi_layer_gauss_newton.train(network, X, y, **given)
-        iterations = given.pop("iterations")
-        return run(network, X, y, **given, **options).run(iterations, 0.0)
-
-    return replace(CodeUnderTest(), deep_train=train)
-
-
-class ShortStep(MultiLayerRun):
-    def _solve(self) -> FloatArray:
-        return 0.9 * super()._solve()
-
-
-class Ridge(MultiLayerRun):
-    def _solve(self) -> FloatArray:
-        G = self._gram()
-        return solve_cholesky(G + 1e-6 * np.eye(len(G)), self.residual)
-
-
-class SinglePrecision(MultiLayerRun):
-    def _solve(self) -> FloatArray:
-        return solve_cholesky(self._gram().astype(np.float32).astype(np.float64), self.residual)
-
-
-class Stale(MultiLayerRun):
-    """Steps with the sensitivities of one iteration ago."""
-
-    def _jacobian(self) -> TensorJacobian:
-        if self.state is not getattr(self, "seen", None):
-            self.older, self.seen = getattr(self, "newest", super()._jacobian()), self.state
-            self.newest = super()._jacobian()
-        return self.older
+    return CodeUnderTest(deep_train=partial(train_by, run, **options))
 
 
 class OneLayer(MultiLayerRun):
@@ -125,28 +101,6 @@ class OneLayer(MultiLayerRun):
         trial = super()._try(g)
         kept = [*trial.layers[: self.lowest], *self.state.layers[self.lowest :]]
         return self._arrive(tuple(kept), trial.scores, trial.coefficients, trial.rounding)
-
-
-class NoProjection(MultiLayerRun):
-    """Sends sensitivities back as if no layer were normalized."""
-
-    def _jacobian(self) -> TensorJacobian:
-        plain = replace(self.initial, normalized=False)
-        P = backward(self.state.layers, plain, self.state.signals, self.lowest)
-        return TensorJacobian([(P[layer], self.state.signals.hidden[layer - 1]) for layer in self.trained])
-
-
-class LostFactor(LowRankWeights):
-    def fold(self) -> None:
-        self.left, self.right = self.left[1:], self.right[1:]
-        super().fold()
-
-
-class LosesAFoldedFactor(MultiLayerRun):
-    def _prepare(self, layers: list[LowRankWeights]) -> State:
-        for layer in layers:
-            layer.__class__ = LostFactor
-        return super()._prepare(layers)
 
 
 class Stray(MultiLayerRun):
@@ -167,33 +121,25 @@ def leaking(network: MultiLayerNetwork, X: FloatArray, y: FloatArray, **options:
     return replace(fast.multi_layer_gauss_newton.train(network, X, y, **options), predictions=y)
 
 
-def forgetting(network: Any, X: FloatArray, y: FloatArray, **options: Any) -> Trace[Any]:  # noqa: ANN401
-    """Begin again where the earlier run began."""
-    start = network.initial if isinstance(network, ImplicitMultiLayerNetwork) else network
-    return fast.multi_layer_gauss_newton.train(start, X, y, **options)
-
-
-def one_less(network: Any, X: FloatArray, y: FloatArray, *, iterations: int, **options: Any) -> Trace[Any]:  # noqa: ANN401
-    """Hand back the network of the iteration before, and its record in full."""
-    trace = fast.multi_layer_gauss_newton.train(network, X, y, iterations=iterations, **options)
-    before = fast.multi_layer_gauss_newton.train(network, X, y, iterations=iterations - 1, **options)
-    return replace(trace, network=before.network)
-
-
 @pytest.mark.parametrize(
     ("code", "caught"),
     [
-        pytest.param(faulty(ShortStep), ["one_step", "cholesky", "sketch", "normalized", "resumed"], id="step-0.9"),
+        pytest.param(faulty(Step09), ["one_step", "cholesky", "sketch", "normalized", "resumed"], id="step-0.9"),
         pytest.param(faulty(Ridge), ["one_step", "cholesky", "normalized"], id="ridge-1e-6"),
         pytest.param(faulty(SinglePrecision), ["one_step"], id="float32-gram"),
-        pytest.param(faulty(Stale), ["cholesky", "sketch", "normalized", "resumed"], id="stale"),
+        pytest.param(faulty(StaleJacobian), ["cholesky", "sketch", "normalized", "resumed"], id="stale"),
         pytest.param(faulty(OneLayer), ["one_step", "cholesky", "sketch", "normalized", "resumed"], id="one-layer"),
         pytest.param(faulty(NoProjection), ["one_step", "normalized"], id="no-projection"),
-        pytest.param(faulty(LosesAFoldedFactor), ["cholesky", "sketch", "resumed"], id="folded-factor-lost"),
+        pytest.param(
+            CodeUnderTest(deep_train=partial(train_on, LosesFactor)),
+            ["cholesky", "sketch", "resumed"],
+            id="folded-factor-lost",
+        ),
         pytest.param(faulty(Stray), ["one_step"], id="stray-neuron"),
         pytest.param(faulty(MultiLayerRun, accuracy=1e-3), ["sketch"], id="loose-solver"),
+        pytest.param(faulty(BiasedSketch), ["sketch"], id="biased-sketch"),
         pytest.param(CodeUnderTest(deep_train=leaking), ["one_step"], id="leaked-labels"),
-        pytest.param(CodeUnderTest(deep_train=forgetting), ["resumed"], id="forgets-what-it-learnt"),
+        pytest.param(CodeUnderTest(deep_train=forgetful), ["resumed"], id="forgets-what-it-learnt"),
         pytest.param(CodeUnderTest(deep_train=one_less), ["one_step", "resumed"], id="one-less"),
     ],
 )
@@ -202,14 +148,8 @@ def test_planted_faults_fail_the_claims_meant_for_them(code: CodeUnderTest, caug
     assert [found[claim] for claim in caught] == ["fails"] * len(caught)
 
 
-def test_a_shift_that_is_not_rescaled_fails_the_last_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    class WrongShift(LastLayer):
-        def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
-            super().__init__(*args, **options)
-            self.two_layer = TwoLayerNetwork(self.two_layer.weights, self.two_layer.signs, self.initial.shift)
-
-    monkeypatch.setattr(fast.multi_layer_gauss_newton, "LastLayer", WrongShift)
-    found = verdicts(measured())
+def test_a_shift_that_is_not_rescaled_fails_the_last_layer() -> None:
+    found = verdicts(measured(CodeUnderTest(deep_train=train_last_layer_with_its_shift_frozen)))
     assert (found["last_layer"], found["cholesky"]) == ("fails", "holds")
 
 

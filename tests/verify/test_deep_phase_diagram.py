@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import fast.multi_layer_gauss_newton
-import reference.multi_layer
+import reference.multi_layer_gauss_newton
 from reference.multi_layer import MultiLayerNetwork, initialize
 from reference.notation import DivergenceError, FloatArray, SingularGramError
 from reference.signals import DeadSignalError
@@ -21,6 +21,7 @@ from verify import problems, seeds
 from verify.claims import deep_phase_diagram
 from verify.claims.deep_phase_diagram import KINDS, OUTCOMES, TRAINS
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
+from verify.faults.deep_routines import frozen_shift, leaked_labels, never_normalized
 
 Results = list[tuple[Inputs, Result]]
 Law = Callable[[Inputs, str], int]
@@ -67,7 +68,7 @@ def swapped(inputs: Inputs, kind: str) -> int:
         ),
         pytest.param(
             simulated(lambda i, kind: law(i, "normalized")),
-            {"normalized_narrower": "undecided", "sparse": "fails", "plain_dies": "fails"},
+            {"normalized_narrower": "fails", "sparse": "fails", "plain_dies": "fails"},
             id="no-difference",
         ),
         pytest.param(
@@ -201,29 +202,16 @@ def scaled(network: MultiLayerNetwork, X: FloatArray, y: FloatArray, *, iteratio
     return replace(run, network=end, residual_norms=norms)  # type: ignore[arg-type]
 
 
-def lying(network: MultiLayerNetwork, X: FloatArray, y: FloatArray, **options: Any) -> Trace[Any]:  # noqa: ANN401
-    """Report a perfect run, and hand back the untrained network."""
-    return Trace(network, 0.01 ** np.arange(6.0), y, True, [])
-
-
-def never_normalized(*args: Any, **options: Any) -> MultiLayerNetwork:  # noqa: ANN401
-    """Draw the plain network whatever is asked for."""
-    return reference.multi_layer.initialize(*args, **{**options, "normalized": False})
-
-
-def never_sparse(*args: Any, **options: Any) -> MultiLayerNetwork:  # noqa: ANN401
-    """Draw networks with the same small shift at every width and alpha."""
-    return reference.multi_layer.initialize(*args, **{**options, "shift": 0.5})
-
-
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
         pytest.param(CodeUnderTest(deep_train=scaled), {"sparse": "fails"}, id="step-0.4"),
         pytest.param(CodeUnderTest(deep_train=raising(DeadSignalError("dies"))), {"sparse": "fails"}, id="dies"),
-        pytest.param(CodeUnderTest(deep_train=lying), {"sparse": "fails", "plain_dies": "fails"}, id="lying"),
+        pytest.param(
+            CodeUnderTest(deep_train=leaked_labels), {"sparse": "fails", "plain_dies": "fails"}, id="leaked-labels"
+        ),
         pytest.param(CodeUnderTest(deep_initialize=never_normalized), {"sparse": "fails"}, id="never-normalized"),
-        pytest.param(CodeUnderTest(deep_initialize=never_sparse), {"plain_dies": "fails"}, id="never-sparse"),
+        pytest.param(CodeUnderTest(deep_initialize=frozen_shift), {"plain_dies": "fails"}, id="frozen-shift"),
     ],
 )
 def test_planted_faults_fail_the_claims_meant_for_them(
@@ -236,9 +224,15 @@ def test_planted_faults_fail_the_claims_meant_for_them(
 
 
 def test_a_lie_about_small_widths_withdraws_the_comparison() -> None:
-    assert all(end == 1 for _, result in measured(CodeUnderTest(deep_train=lying)) for end in result["ends"].values())
+    results = measured(CodeUnderTest(deep_train=leaked_labels))
+    assert all(end == 1 for _, result in results for end in result["ends"].values())
+    confirmed = [(inputs, {**result, "ends": {}}) for inputs, result in results]
+    assert verdicts(confirmed)["normalized_narrower"] == "fails"  # nothing is narrower
+
+
+def test_networks_that_are_never_normalized_are_not_narrower() -> None:
     code = CodeUnderTest(deep_initialize=never_normalized)
-    assert verdicts(measured(code, trials=4))["normalized_narrower"] == "undecided"
+    assert verdicts(measured(code, trials=4))["normalized_narrower"] == "fails"
 
 
 @pytest.mark.parametrize("thorough", [False, True])

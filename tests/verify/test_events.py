@@ -20,6 +20,7 @@ from reference.two_layer import initialize
 from verify import problems, seeds
 from verify.claims import events
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
+from verify.faults.events import HiddenScan, LateLook
 
 Results = list[tuple[Inputs, Result]]
 Counts = dict[str, int]
@@ -117,6 +118,16 @@ def test_work_that_grows_wrongly_fails(sound: Results, change: Callable[..., Non
     found = verdicts(altered(sound, change))
     assert {found[claim] for claim in caught} == {"fails"}
     assert (found["exact"], found["counters"], found["witness"]) == ("holds", "holds", "holds")
+
+
+def test_growth_does_not_hide_behind_noise(sound: Results) -> None:
+    def change(counts: Counts, inputs: Inputs, iteration: int) -> None:
+        counts["look"] += int(pairs(inputs) * inputs["width"] / 16)
+        counts["gram"] = int(counts["gram"] * (inputs["width"] / 2**14) ** (2 * (-1) ** inputs["seed"])) + 1
+
+    finding = next(each for each in events.decide(altered(sound, change)) if each.claim == "events.width")
+    assert finding.verdict == "fails"
+    assert "of the worst, whole" in finding.reason
 
 
 def test_less_work_than_leaving_the_lazy_regime_costs_fails_leaving(sound: Results) -> None:
@@ -221,13 +232,6 @@ class StaleCounts(Lists):
         self.shared[:] = before
 
 
-class LateLook(Lists):
-    """Thinks that a pair may rest for twice as long as it may."""
-
-    def _later(self, slack: FloatArray, rate: FloatArray) -> FloatArray:
-        return super()._later(8 * slack, rate)
-
-
 class HalvedLook(Lists):
     def try_step(self, g: FloatArray) -> Trial:
         before = self.work["look"]
@@ -242,14 +246,6 @@ class HalvedGram(Lists):
         gained = super()._flip(pairs)
         self.work["gram"] = (before + self.work["gram"]) // 2
         return gained
-
-
-class HiddenScan(Lists):
-    """Forms the forbidden product in every step, and throws it away."""
-
-    def try_step(self, g: FloatArray) -> Trial:
-        _ = self.weights @ self.X.T
-        return super().try_step(g)
 
 
 class ReadsWeights(Lists):

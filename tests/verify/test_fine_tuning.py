@@ -22,6 +22,7 @@ from reference.trace import Trace
 from verify import seeds
 from verify.claims import fine_tuning
 from verify.experiment import CodeUnderTest, Finding, Inputs, Profile, Result
+from verify.faults.deep_routines import forgetful, one_less, rebuilt
 from verify.problems import unit_rows
 
 Results = list[tuple[Inputs, Result]]
@@ -303,6 +304,15 @@ def test_without_a_fault_nothing_flips() -> None:
 )
 def test_planted_faults_flip_their_claims(change: Change, stages: tuple[int, ...], claim: str) -> None:
     assert verdicts(beside(measured(altered(change, stages=stages))))[claim] == "fails"
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    ("train", "claim"),
+    [(forgetful, "agreement"), (rebuilt, "built_once"), (one_less, "fits"), (one_less, "last_layer")],
+)
+def test_faulty_training_flips_its_claims(train: Callable[..., Trace[Any]], claim: str) -> None:
+    assert verdicts(beside(measured(CodeUnderTest(deep_train=train))))[claim] == "fails"
 
 
 @pytest.mark.usefixtures("small")

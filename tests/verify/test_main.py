@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +18,7 @@ import pytest
 from reference.notation import InputError
 from verify import __main__ as command
 from verify import own_data, own_fine_tuning
+from verify.cells import sole_use
 from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result
 
 END_ON_TERMINATION = command.end_on_termination
@@ -116,7 +119,52 @@ def test_a_corrupt_cell_is_reported(tmp_path: Path, capsys: pytest.CaptureFixtur
     main(out)
     next((out / "cells").rglob("*.json")).write_text("{")
     main(out)
-    assert "measured again" in capsys.readouterr().err
+    messages = capsys.readouterr().err
+    assert messages.count("measured again") == 1
+    assert "1 cells measured (1 because their files were corrupt), 5 reused" in messages
+
+
+def test_many_corrupt_cells_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    main(out)
+    for path in (out / "cells").rglob("*.json"):
+        path.write_text("")
+    capsys.readouterr()
+    main(out)
+    messages = capsys.readouterr().err
+    assert messages.count("measured again") == command.MOST_CORRUPT == 5
+    assert "6 cells measured (6 because their files were corrupt), 0 reused" in messages
+
+
+def test_a_folder_in_use_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], table: Path) -> None:
+    out = tmp_path / "out"
+    main(out)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    capsys.readouterr()
+    with sole_use(out):
+        assert main(out) == 2
+        assert main(out, "--data", str(table)) == 2
+    messages = capsys.readouterr().err
+    assert messages.count(f"in use by another run (process {os.getpid()}); wait for its end") == 2
+    assert messages.count("\n") == 2
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name != ".lock"}.items() <= before.items()
+
+
+def test_a_folder_that_is_deleted_meanwhile_is_made_again(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def delete(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Result:
+        shutil.rmtree(out)
+        return measure(inputs, rng, code)
+
+    assert main(out, experiments=(replace(GOOD, measure=delete),)) == 0
+    assert main(out, experiments=(GOOD,)) == 0, "the folder is still known as ours"
+
+
+def test_a_run_killed_at_its_very_start_leaves_a_folder_that_can_be_used(tmp_path: Path) -> None:
+    (tmp_path / f".ABOUT.txt.{10**30}.part").write_text("Writ")
+    assert main(tmp_path, experiments=(GOOD,)) == 0
+    assert not list(tmp_path.glob(".*.part"))
 
 
 def test_interruption_says_how_to_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,7 +229,8 @@ def test_list_and_help_measure_nothing(tmp_path: Path, capsys: pytest.CaptureFix
         main(tmp_path / "out", "--help")
     assert end.value.code == 0
     taught = capsys.readouterr().out
-    for word in ("holds", "undecided", "invalid", "exit status", "examples", "130", "--data digits"):
+    words = ("holds", "undecided", "invalid", "exit status", "examples", "130", "--data digits", "dask", "verify.same")
+    for word in words:
         assert word in taught
     assert f"default {own_data.DEFAULT_ALPHA}" in taught
     assert f"default {own_data.DEFAULT_WIDTH}" in taught

@@ -11,6 +11,7 @@ import pytest
 from fast.threshold_search import ThresholdForest
 from verify.claims import query_time
 from verify.experiment import CodeUnderTest, Inputs, Result
+from verify.faults.query_time import Scanned
 
 
 def simulated(ratios: list[float], *, same: bool = True) -> list[tuple[Inputs, Result]]:
@@ -43,7 +44,7 @@ class Forgetful(ThresholdForest):
         return data_index[1:], neuron_index[1:]
 
 
-@pytest.mark.parametrize(("forest", "same"), [(ThresholdForest, True), (Forgetful, False)])
+@pytest.mark.parametrize(("forest", "same"), [(ThresholdForest, True), (Scanned, True), (Forgetful, False)])
 def test_one_small_cell(forest: type[ThresholdForest], same: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(query_time, "WIDTH", 4096)
     result = query_time.measure({"seed": 0}, np.random.default_rng(0), CodeUnderTest(forest=forest))

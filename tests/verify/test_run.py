@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ import pytest
 from reference.notation import InputError
 from verify import cells as stored
 from verify import environment, run
-from verify.cells import Cell, CellStore, CorruptCellError, Measured, canonical, write_atomically
+from verify.cells import Cell, CellStore, CorruptCellError, Measured, canonical, sole_use, write_atomically
 from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result, Verdict
 from verify.seeds import generator
 
@@ -134,8 +135,22 @@ def test_worker_processes_measure_and_die_alone(tmp_path: Path) -> None:
     assert (timed, workers) == ("holds", 1.0), "timed cells share one process"
 
 
+class Threads(ThreadPoolExecutor):
+    """Notes how many calls it has at a time."""
+
+    def __init__(self) -> None:
+        super().__init__(4)
+        self.futures: list[Future[Any]] = []
+        self.most = 0
+
+    def submit(self, fn: Callable[..., Any], /, *args: object, **kwargs: object) -> Future[Any]:
+        self.futures.append(super().submit(fn, *args, **kwargs))
+        self.most = max(self.most, sum(not future.done() for future in self.futures))
+        return self.futures[-1]
+
+
 def test_timed_cells_run_one_at_a_time_after_the_others() -> None:
-    busy, most, order = 0, 0, []
+    busy, most, order, threads = 0, 0, [], []
     lock = threading.Lock()
 
     def watched(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Result:
@@ -144,6 +159,7 @@ def test_timed_cells_run_one_at_a_time_after_the_others() -> None:
             busy += 1
             most = max(most, busy)
             order.append(inputs["kind"])
+            threads.append(threading.get_ident())
         time.sleep(0.01)
         with lock:
             busy -= 1
@@ -153,11 +169,13 @@ def test_timed_cells_run_one_at_a_time_after_the_others() -> None:
         listed = [{"kind": name, "seed": seed} for seed in range(4)]
         return replace(TOY, name=name, cells=lambda profile: listed, measure=watched, timed=timed)
 
-    with ThreadPoolExecutor(4) as executor:
-        run.run([kind("clock", True)], executor=executor)
-        assert most == 1
-        run.run([kind("clock", True), kind("count", False)], executor=executor)
-    assert most > 1
+    with Threads() as executor:
+        run.run([kind("clock", True)], executor=executor, jobs=0)
+        run.run([kind("clock", True), kind("count", False)], executor=executor, jobs=0)
+    assert executor.most == 4, "the executor has all cells from the start"
+    assert most == 1, "threads share what some cells measure, so they take turns"
+    assert {thread == threading.get_ident() for thread in threads[4:8]} == {False}
+    assert set(threads[:4] + threads[8:]) == {threading.get_ident()}, "timed by a clock that is described"
     assert order[4:] == ["count"] * 4 + ["clock"] * 4
 
 
@@ -187,11 +205,14 @@ def test_cells_of_another_seed_code_or_experiment_are_not_reused(
     [
         lambda text: text[: len(text) // 2],
         lambda text: "",
-        lambda text: "[]",
+        *(lambda text, other=other: other for other in ("[]", "null", "1", '"text"', "{}", '{"hash": []}')),
         lambda text: text.replace('"value": 0.', '"value": 1.'),
         lambda text: text.replace('"seed": 0,\n "stamp"', '"seed": 1,\n "stamp"'),
+        lambda text: text.replace('"seconds": ', '"seconds": 1'),
+        lambda text: text.replace('"seconds": ', '"seconds": NaN, "s": '),
         lambda text: text.replace('"value": 0', '"value": NaN, "w": 0'),
         lambda text: "\x00" + text,
+        lambda text: "[" * 100_000,
     ],
 )
 def test_a_corrupt_cell_is_measured_again_and_counted(tmp_path: Path, damage: Callable[[str], str]) -> None:
@@ -205,6 +226,49 @@ def test_a_corrupt_cell_is_measured_again_and_counted(tmp_path: Path, damage: Ca
     assert victim.name in second.corrupt[0]
     assert only(second) == only(first)
     assert json.loads(victim.read_text())["result"] == json.loads(sound)["result"]
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+    (path / "inside").touch()
+
+
+@pytest.mark.parametrize(
+    "intruder",
+    [
+        folder,
+        os.mkfifo,
+        lambda path: path.symlink_to(path),
+        lambda path: path.symlink_to(path.parent),
+        lambda path: path.write_bytes(b"\xff\xfe"),
+    ],
+    ids=["folder", "pipe", "loop", "link to a folder", "bytes"],
+)
+def test_what_is_no_cell_at_all_gives_way(tmp_path: Path, intruder: Callable[[Path], None]) -> None:
+    first = run.run([TOY], jobs=0, out=tmp_path)
+    victim = cell_files(tmp_path)[0]
+    victim.unlink()
+    intruder(victim)
+    second = run.run([TOY], jobs=0, out=tmp_path)
+    assert (second.measured, second.reused, len(second.corrupt)) == (1, 5, 1)
+    assert only(second) == only(first)
+    assert run.run([TOY], jobs=0, out=tmp_path).reused == 6
+
+
+def test_a_file_that_may_not_be_read_is_corrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.run([TOY], jobs=0, out=tmp_path)
+    victim = cell_files(tmp_path)[0]
+    read = Path.read_text
+
+    def forbidden(path: Path, **options: str) -> str:
+        if path == victim:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path, **options)
+
+    monkeypatch.setattr(Path, "read_text", forbidden)
+    second = run.run([TOY], jobs=0, out=tmp_path)
+    assert (second.measured, second.reused) == (1, 5)
+    assert "PermissionError" in second.corrupt[0]
 
 
 def test_a_swapped_cell_is_corrupt(tmp_path: Path) -> None:
@@ -245,6 +309,76 @@ def test_an_interrupted_run_keeps_what_was_measured_and_goes_on_from_there(tmp_p
     assert only(found) == only(run.run([TOY], jobs=0))
 
 
+def test_what_finished_beside_an_interruption_is_kept(tmp_path: Path) -> None:
+    """The third result has arrived when storing the second is interrupted."""
+    saves = []
+
+    class Store(CellStore):
+        def save(self, cell: Cell, measured: Measured) -> None:
+            saves.append(cell)
+            if len(saves) == 2:
+                raise KeyboardInterrupt
+            super().save(cell, measured)
+
+    class AtOnce(Executor):
+        def submit(self, fn: Callable[..., Any], /, *args: object, **kwargs: object) -> Future[Any]:
+            future: Future[Any] = Future()
+            future.set_result(fn(*args, **kwargs))
+            return future
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "CellStore", Store)
+        with pytest.raises(run.Interrupted, match="6 of 6"):
+            run.run([TOY], executor=AtOnce(), out=tmp_path)
+    assert run.run([TOY], jobs=0, out=tmp_path).reused == 6
+
+
+@pytest.mark.parametrize("key", environment.MUST_AGREE)
+def test_a_worker_that_runs_something_else_gives_no_evidence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """Its files were changed after it had loaded them, or its libraries are others."""
+    describe = environment.describe
+    with ThreadPoolExecutor(1) as executor:
+        assert only(run.run([TOY], executor=executor))[0].verdict == "holds"
+        monkeypatch.setattr(environment, "describe", lambda: describe() | {key: "other"})
+        finding = only(run.run([TOY], executor=executor, out=tmp_path))[0]
+    assert finding.verdict == "invalid"
+    assert f"{key.replace('_', ' ')} " in finding.reason
+    assert ", not other)" in finding.reason
+    assert cell_files(tmp_path) == []
+
+
+def test_code_is_compared_as_it_was_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = environment.loaded_code()
+    monkeypatch.setattr(environment, "code_version", lambda: "changed")
+    assert environment.loaded_code() == before
+    expected = environment.must_agree(environment.describe())
+    assert environment.differences(expected) == f"code {before}, not changed"
+
+
+class Cancelling(Executor):
+    """Cancels every call but the first, as a cluster does that goes away."""
+
+    calls = 0
+
+    def submit(self, fn: Callable[..., Any], /, *args: object, **kwargs: object) -> Future[Any]:
+        future: Future[Any] = Future()
+        if self.calls == 0:
+            future.set_result(fn(*args, **kwargs))
+        else:
+            future.cancel()
+        self.calls += 1
+        return future
+
+
+def test_an_executor_that_goes_away_is_an_interruption(tmp_path: Path) -> None:
+    with pytest.raises(run.Interrupted, match="1 of 6") as caught:
+        run.run([TOY], executor=Cancelling(), out=tmp_path)
+    assert "scheduler" in caught.value.why
+    assert run.run([TOY], jobs=0, out=tmp_path).reused == 1
+
+
 def test_cells_of_replaced_code_are_neither_stored_nor_reused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +402,49 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
     assert list(path.parent.iterdir()) == [path]
     (tmp_path / "plain").touch()
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode, "others may read it as any file"
+
+
+def test_one_run_at_a_time_uses_a_folder(tmp_path: Path) -> None:
+    with sole_use(tmp_path / "out"):
+        words = rf"in use by another run \(process {os.getpid()}\)"
+        with pytest.raises(InputError, match=words), sole_use(tmp_path / "out"):
+            pass
+        with sole_use(tmp_path / "other"):
+            pass
+    with sole_use(tmp_path / "out"):
+        pass
+
+
+def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with sole_use(tmp_path), sole_use(tmp_path):
+        pass
+
+
+def test_leftovers_of_dead_processes_are_cleared_away(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / "cells" / "toy").mkdir(parents=True)
+    dead = [
+        tmp_path / f".results.json.{ended.pid}.part",
+        tmp_path / "cells" / "toy" / f".0a.json.{ended.pid}.part",
+        tmp_path / f".report.html.{os.getpid()}.part",
+        tmp_path / f".results.json.{10**30}.part",
+    ]
+    kept = [
+        tmp_path / f".results.json.{os.getppid()}.part",
+        tmp_path / "cells" / "toy" / f".0b.json.{os.getppid()}.part",
+        tmp_path / ".0123456789abcdef.part",
+        tmp_path / f"mine.{ended.pid}.part",
+    ]
+    for path in dead + kept:
+        path.touch()
+    with sole_use(tmp_path):
+        assert [path for path in dead if path.exists()] == []
+        assert [path for path in kept if not path.exists()] == []
 
 
 def test_storing_returns_every_bit(tmp_path: Path) -> None:
@@ -451,7 +628,9 @@ def test_code_version_changes_with_any_source_file(tmp_path: Path) -> None:
 def test_environment_is_plain_and_stamped() -> None:
     described = environment.describe()
     assert json.loads(canonical(described)) == described
-    assert environment.stamp(described) == environment.stamp({**described, "revision": "other"})
+    for key in ("revision", "executor"):
+        assert environment.stamp(described) == environment.stamp({**described, key: "other"})
+    assert environment.stamp(described) != environment.stamp({**described, "other_machines": "another processor"})
     assert environment.stamp(described) != environment.stamp({**described, "numpy": "other"})
 
 

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,13 @@ from scipy.stats import kstest, norm
 import reference.multi_layer
 import reference.signals
 from reference.multi_layer import MultiLayerNetwork
+from reference.signals import second_moment, spread, wide_enough
 from reference.two_layer import shift_for
 from verify import seeds
 from verify.claims import signals
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
+from verify.faults.deep_routines import never_normalized
+from verify.faults.signals import gain_without_shift, lowered_shift, moment_without_shift
 from verify.problems import unit_rows
 
 Results = list[tuple[Inputs, Result]]
@@ -106,7 +110,7 @@ def test_noise_leaves_the_means_undecided() -> None:
 def test_a_drawn_layer_is_the_layer_of_a_matrix() -> None:
     rng = np.random.default_rng(0)
     width, b, length = 64, 1.2, 0.9
-    squares, fired = signals.draw_layer(np.full(2000, length**2), width, b, rng)
+    squares, fired = signals.draw_layer(np.full(2000, length**2), width, b, rng, CodeUnderTest())
     c = (width * reference.signals.second_moment(b)) ** -0.5
     scores = length * rng.standard_normal((2000, width))
     direct = (c * np.maximum(scores - b, 0)) ** 2
@@ -115,7 +119,7 @@ def test_a_drawn_layer_is_the_layer_of_a_matrix() -> None:
 
 
 def test_dead_signals_stay_dead() -> None:
-    squares, fired = signals.draw_layer(np.zeros(3), 1000, 0.5, np.random.default_rng(0))
+    squares, fired = signals.draw_layer(np.zeros(3), 1000, 0.5, np.random.default_rng(0), CodeUnderTest())
     assert squares.tolist() == fired.tolist() == [0, 0, 0]
 
 
@@ -136,7 +140,8 @@ def test_signals_die_in_drawn_networks_as_often_as_in_real_ones(width: int, norm
     """The standard error of a difference of two shares of 200 is at most 0.05."""
     alpha, depth, networks = 0.24, 2, 200
     rng = np.random.default_rng(5)
-    drawn = [signals.signals_die(width, alpha, depth, rng, normalized=normalized) for _ in range(networks)]
+    code = CodeUnderTest()
+    drawn = [signals.signals_die(width, alpha, depth, rng, code, normalized=normalized) for _ in range(networks)]
     shift, real = shift_for(width, alpha), []
     for _ in range(networks):
         X = unit_rows(signals.N, signals.D, rng)
@@ -187,59 +192,48 @@ def test_the_true_code_end_to_end() -> None:
     figure.canvas.draw()
 
 
-def drawing(change: Callable[[MultiLayerNetwork], MultiLayerNetwork]) -> CodeUnderTest:
-    def initialize(*args: Any, **options: Any) -> MultiLayerNetwork:  # noqa: ANN401
-        return change(reference.multi_layer.initialize(*args, **options))
-
-    return CodeUnderTest(deep_initialize=initialize)
-
-
 def others(kind: str) -> Results:
     return [(inputs, result) for inputs, result in simulated() if inputs["kind"] != kind]
 
 
-@pytest.mark.usefixtures("few")
-@pytest.mark.parametrize(
-    ("change", "kind", "caught"),
-    [
-        pytest.param(lambda n: replace(n, weights=tuple(1.3 * W for W in n.weights)), "matrices", "norm", id="weights"),
-        pytest.param(lambda n: replace(n, shift=0.8 * n.shift), "matrices", "fired", id="shift"),
-        pytest.param(lambda n: replace(n, normalized=False), "normalized", "normalized", id="not-normalized"),
-        pytest.param(lambda n: replace(n, shift=0.0), "normalized", "normalized", id="no-shift"),
-    ],
-)
-def test_faulty_networks_fail_the_claim_meant_for_them(
-    change: Callable[[MultiLayerNetwork], MultiLayerNetwork], kind: str, caught: str
-) -> None:
-    assert verdicts(others(kind) + measured(drawing(change), kinds=kind))[caught] == "fails"
+def heavy(*args: Any, **options: Any) -> MultiLayerNetwork:  # noqa: ANN401
+    network = reference.multi_layer.initialize(*args, **options)
+    return replace(network, weights=tuple(1.3 * W for W in network.weights))
+
+
+def without_shift(*args: Any, **options: Any) -> MultiLayerNetwork:  # noqa: ANN401
+    return reference.multi_layer.initialize(*args, **{**options, "shift": 0.0})
+
+
+def scaled(routine: Callable[..., Any], factor: float, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+    value = routine(*args, **options)
+    return type(value)(factor * value)
 
 
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize(
-    ("name", "factor", "kind", "caught"),
+    ("field", "routine", "kind", "caught"),
     [
-        ("second_moment", 1.2, "law", "norm"),
-        ("spread", 1.3, "law", "spread"),
-        ("gain", 1.3, "law", "gain"),
-        ("wide_enough", 0.125, "healthy", "healthy"),
-        ("wide_enough", 16, "healthy", "healthy"),
+        pytest.param("deep_initialize", heavy, "matrices", "norm", id="weights"),
+        pytest.param("deep_initialize", lowered_shift, "matrices", "fired", id="shift"),
+        pytest.param("deep_initialize", never_normalized, "normalized", "normalized", id="not-normalized"),
+        pytest.param("deep_initialize", without_shift, "normalized", "normalized", id="no-shift"),
+        pytest.param("second_moment", partial(scaled, second_moment, 1.2), "law", "norm", id="constant"),
+        pytest.param("second_moment", partial(scaled, second_moment, 0.3), "law", "drifts", id="first-layer"),
+        pytest.param("second_moment", moment_without_shift, "law", "drifts", id="constant-without-shift"),
+        pytest.param("signal_spread", partial(scaled, spread, 1.3), "law", "spread", id="spread"),
+        pytest.param("signal_gain", gain_without_shift, "law", "gain", id="gain"),
+        pytest.param("wide_enough", partial(scaled, wide_enough, 0.125), "healthy", "healthy", id="too-narrow"),
+        pytest.param("wide_enough", partial(scaled, wide_enough, 16), "healthy", "healthy", id="too-wide"),
     ],
 )
-def test_wrong_laws_fail_the_claim_meant_for_them(
-    name: str, factor: float, kind: str, caught: str, monkeypatch: pytest.MonkeyPatch
+def test_faults_fail_the_claim_meant_for_them(
+    field: str, routine: Callable[..., Any], kind: str, caught: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    true = getattr(reference.signals, name)
-    kept = others(kind)
-
-    def scaled(*args: Any, **options: Any) -> Any:  # noqa: ANN401
-        value = true(*args, **options)
-        return type(value)(factor * value)
-
-    monkeypatch.setattr(reference.signals, name, scaled)
-    if kind == "law":
-        # A spread below 0.3 is what the claims speak of; it must not hide behind a wrong prediction.
-        monkeypatch.setattr(signals, "SMALL_SPREAD", 0.5)
-    assert verdicts(kept + measured(kinds=kind))[caught] == "fails"
+    # A spread below 0.3 is what the claims speak of; it must not hide behind a wrong prediction.
+    monkeypatch.setattr(signals, "SMALL_SPREAD", 0.5)
+    code = replace(CodeUnderTest(), **{field: routine})
+    assert verdicts(others(kind) + measured(code, kinds=kind))[caught] == "fails"
 
 
 @pytest.mark.parametrize("thorough", [False, True])

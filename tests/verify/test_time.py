@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from verify import seeds
+from reference.two_layer import initialize
+from verify import problems, seeds
 from verify.claims import time
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
+from verify.faults.time import EarlyTrees, decide_with_another_control
 
 Results = list[tuple[Inputs, Result]]
 Law = Callable[[float, int, int], float]
@@ -253,6 +255,23 @@ def test_an_event_path_that_is_slowed_down_is_caught(monkeypatch: pytest.MonkeyP
     claims = ("events_dense", "events_compacted", "events_start", "late")
     assert [by_a_clock(monkeypatch, 1.0)[claim] for claim in claims] == ["holds"] * 4
     assert [by_a_clock(monkeypatch, 15.0)[claim] for claim in claims] == ["fails"] * 3 + ["holds"]
+
+
+def test_work_before_the_clock_is_done_once() -> None:
+    rng = np.random.default_rng(0)
+    problem = problems.make("random", 6, 8, rng)
+    network = initialize(512, 8, shift=0.8, rng=rng)
+    runs = [EarlyTrees(network, problem.X, problem.y) for _ in range(2)]
+    assert runs[0].forest is runs[1].forest
+    for _ in range(3):
+        runs[1].iterate()
+    assert len(runs[1].residual_norms) == 2
+    other = initialize(512, 8, shift=0.8, rng=rng)
+    assert EarlyTrees(other, problem.X, problem.y).forest is not runs[0].forest
+
+
+def test_a_control_that_differs_invalidates_the_true_timings() -> None:
+    assert {finding.verdict for finding in decide_with_another_control(simulated())} == {"invalid"}
 
 
 def test_plot_shows_both_paths_and_both_opponents_at_both_alphas() -> None:

@@ -6,7 +6,6 @@ import json
 import math
 import tracemalloc
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from reference.trace import Trace
 from verify import seeds
 from verify.claims import total_time
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
+from verify.faults.total_time import decide_with_another_control, draw_again, draw_beyond, stop_early
 
 Results = list[tuple[Inputs, Result]]
 Law = Callable[[float, int, int], float]
@@ -202,13 +202,22 @@ def test_one_cell_end_to_end() -> None:
 
 
 def test_the_residual_is_not_taken_from_the_runs_own_report() -> None:
-    def boastful(
-        network: LazyNetwork, X: FloatArray, y: FloatArray, *, iterations: int, tolerance: float
-    ) -> Trace[ImplicitNetwork]:
-        trace = fast.gauss_newton.train(network, X, y, iterations=1)
-        return replace(trace, residual_norms=np.array([1.0, 0.0]), converged=True)
+    assert total_time.TOLERANCE < measured(CodeUnderTest(train=stop_early))["residual"] <= 1e-6
 
-    assert measured(CodeUnderTest(train=boastful))["residual"] > 0.01
+
+def test_a_draw_beyond_the_shift_loses_neurons_and_one_drawn_again_none() -> None:
+    sound, beyond, again = (
+        measured(CodeUnderTest(lazy_initialize=draw))
+        for draw in (fast.lazy_width.initialize, draw_beyond, draw_again)
+    )
+    assert beyond["neurons"] < 0.8 * sound["neurons"]
+    assert again["neurons"] == sound["neurons"]  # so few are drawn once
+    assert [each["residual"] <= total_time.TOLERANCE for each in (beyond, again)] == [True, True]
+
+
+def test_another_kernel_invalidates_the_times_alone() -> None:
+    found = {finding.claim.split(".")[1]: finding.verdict for finding in decide_with_another_control(simulated())}
+    assert {name for name, verdict in found.items() if verdict == "invalid"} == {"sublinear", "law", "trillion"}
 
 
 def test_a_run_that_breaks_off_is_recorded() -> None:

@@ -36,6 +36,7 @@ from reference.two_layer import TwoLayerNetwork, shift_for
 from verify import closed_forms, problems
 from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result
 from verify.statistics import (
+    BADNESS,
     NOT_A_NUMBER,
     Interval,
     contradicted,
@@ -247,8 +248,9 @@ def _find_exponent(name: str, results: Sequence[tuple[Inputs, Result]], domain: 
     variable = {"width": "width", "points": "n", "inputs": "d"}[name]
     target, margin = {"width": (0, WIDTH_MARGIN), "points": (2, POINTS_MARGIN), "inputs": (0, INPUTS_MARGIN)}[name]
     intervals = {phase: t_interval(_slopes(variable, phase, results)) for phase in PHASES}
-    # A phase that reports nothing has no slope, and must not hide behind the others.
-    worst = max(intervals, key=lambda phase: math.inf if math.isnan(intervals[phase].high) else intervals[phase].high)
+    # A phase that reports nothing has no slope, and must not hide behind the others; nor one that grows behind a noisy.
+    verdicts = {phase: decide_below(interval, target + margin) for phase, interval in intervals.items()}
+    worst = max(intervals, key=lambda phase: (BADNESS.index(verdicts[phase]), intervals[phase].high))
     interval = intervals[worst]
     what = "log(work / law)" if name == "width" else "log(work)"
     plain = ", ".join(
@@ -257,10 +259,10 @@ def _find_exponent(name: str, results: Sequence[tuple[Inputs, Result]], domain: 
     return make_finding(
         f"cost.{name}",
         interval,
-        decide_below(interval, target + margin),
+        verdicts[worst],
         margin=f"<= {target + margin:g}",
         domain=domain,
-        reason=f"Slope of {what} against log {variable} of the steepest phase, {worst}; t-interval over seeds. "
+        reason=f"Slope of {what} against log {variable} of the worst phase, {worst}; t-interval over seeds. "
         f"Plain exponents of the work in {variable}: {plain}.",
     )
 

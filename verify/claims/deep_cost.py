@@ -400,7 +400,9 @@ def find_once(
             sum(W.tobytes(order="A") != old for W, old in zip(network.weights, original, strict=True)),
             0,
         ],
-        **{name: [round(float(value), 4), MEMORY_MARGIN] for name, value in room.items()},
+        # Python itself takes some kilobytes more in a process that does this for the first time; the digits kept here
+        # are the same in every run, wherever it was interrupted.
+        **{name: [round(float(value), 2), MEMORY_MARGIN] for name, value in room.items()},
     }
 
 

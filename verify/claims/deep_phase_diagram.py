@@ -201,10 +201,10 @@ def _find_narrower(results: Results, domain: str) -> Finding:
             gaps.append(float((plain or widest + 1) - (normalized or widest + 1)))
         intervals[alpha] = t_interval(gaps, confidence=1 - 0.05 / len(alphas))
         verdict = decide_above(intervals[alpha], NARROWER)
-        # At 0 itself nothing is smaller.
-        if verdict == "holds" and intervals[alpha].low == NARROWER:
-            verdict = "undecided"
-        if open_trials and verdict == "holds":
+        # At 0 itself nothing is smaller; beyond the ladder nobody knows.
+        if verdict == "holds" and intervals[alpha].high == NARROWER and not open_trials:
+            verdict = "fails"
+        elif verdict == "holds" and (intervals[alpha].low == NARROWER or open_trials):
             verdict = "undecided"
         verdicts.append(verdict)
         ladder = f"2^{own[0][0]['narrowest']}..2^{widest}"

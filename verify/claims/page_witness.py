@@ -15,8 +15,8 @@ Three numbers are set side by side:
 2. ``nodes``    A query of trees: nodes in the ledger, nodes above fired leaves (closed form), pages.
 3. ``columns``  Deep loop, the matrix above the lowest trained layer: at most the columns of neurons that fire in the
    layer below, before or after the step. (The ledger counts entries, no columns, and is not compared.) The last
-   layer alone: none after the preparation. Low-rank weights times one sparse vector: the entries in the ledger over ``m``, the
-   vector's entries other than 0, the columns seen by the witness.
+   layer alone: none after the preparation. Low-rank weights times one sparse vector: the entries in the ledger over
+   ``m``, the vector's entries other than 0, the columns seen by the witness.
 
 Before each measurement the witness itself is tried (`PagedArray.tells`). Where it does not tell, as on systems other
 than Linux, the claims are undecided. It is blind to a private copy that was made before the iteration.

@@ -41,7 +41,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-import reference.signals
 from reference.multi_layer import forward
 from reference.notation import FloatArray
 from reference.two_layer import shift_for
@@ -155,25 +154,24 @@ def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Re
     """Draw many networks of one kind; reduce them to a few numbers."""
     kind, alpha = inputs["kind"], inputs["alpha"]
     if kind == "law":
-        return measure_law(inputs["width"], alpha, rng)
+        return measure_law(inputs["width"], alpha, rng, code)
     if kind == "healthy":
         depth, normalized = inputs["depth"], inputs["normalized"]
-        wide = reference.signals.wide_enough(alpha, depth, normalized=normalized, n=N)
-        width = (wide or 0) // inputs["share"]
-        trials = [signals_die(width, alpha, depth, rng, normalized=normalized) for _ in range(TRIALS_OF_A_SEED)]
+        width = (code.wide_enough(alpha, depth, normalized=normalized, n=N) or 0) // inputs["share"]
+        trials = [signals_die(width, alpha, depth, rng, code, normalized=normalized) for _ in range(TRIALS_OF_A_SEED)]
         return {"width": width, "deaths": sum(trials), "trials": len(trials)}
     if kind == "matrices":
         return measure_matrices(inputs["width"], alpha, rng, code)
     return measure_dead(inputs["width"], alpha, inputs["depth"], rng, code)
 
 
-def measure_law(width: int, alpha: float, rng: np.random.Generator) -> Result:
+def measure_law(width: int, alpha: float, rng: np.random.Generator, code: CodeUnderTest) -> Result:
     """Send one input through each of many networks, drawn from the law of their scores."""
     b = shift_for(width, alpha)
     networks = round(np.clip(FIRED / (width * ndtr(-b)), FEWEST_NETWORKS, MOST_NETWORKS))
     squares, fired = [np.ones(networks)], []
     for _ in range(DEPTH):
-        square, count = draw_layer(squares[-1], width, b, rng)
+        square, count = draw_layer(squares[-1], width, b, rng, code)
         squares.append(square)
         fired.append(count)
     result: Result = {
@@ -182,8 +180,8 @@ def measure_law(width: int, alpha: float, rng: np.random.Generator) -> Result:
         "mean": [float(square.mean()) for square in squares[1:]],
         "dead": [float((count == 0).mean()) for count in fired],
         "spread": [spread_of(square) for square in squares[1:]],
-        "predicted_spread": [reference.signals.spread(width, b, layer) for layer in range(1, DEPTH + 1)],
-        "predicted_gain": reference.signals.gain(b),
+        "predicted_spread": [code.signal_spread(width, b, layer) for layer in range(1, DEPTH + 1)],
+        "predicted_gain": code.signal_gain(b),
         "gain": None,
     }
     if fired[1].min() > 0:
@@ -192,7 +190,7 @@ def measure_law(width: int, alpha: float, rng: np.random.Generator) -> Result:
 
 
 def draw_layer(
-    squares: FloatArray, width: int, b: float, rng: np.random.Generator
+    squares: FloatArray, width: int, b: float, rng: np.random.Generator, code: CodeUnderTest
 ) -> tuple[FloatArray, FloatArray]:
     """Draw the next layer of independent networks, given the squared length of the signal in each.
 
@@ -206,6 +204,8 @@ def draw_layer(
         Shift, above 0.
     rng : numpy.random.Generator
         Source of randomness.
+    code : CodeUnderTest
+        Says ``c_b``.
 
     Returns
     -------
@@ -218,7 +218,7 @@ def draw_layer(
     owner = np.repeat(np.arange(len(squares)), fired)
     # A score that exceeds b is the upper tail at a uniform share of q.
     excess = -length[owner] * ndtri(rng.random(len(owner)) * q[owner]) - b
-    c = (width * reference.signals.second_moment(b)) ** -0.5
+    c = (width * code.second_moment(b)) ** -0.5
     after: FloatArray = np.bincount(owner, weights=(c * excess) ** 2, minlength=len(squares)).astype(np.float64)
     return after, fired.astype(np.float64)
 
@@ -261,10 +261,12 @@ def spread_of(squares: FloatArray) -> float | None:
     return float(np.log(squares).std(ddof=1)) if squares.min() > 0 else None
 
 
-def signals_die(width: int, alpha: float, depth: int, rng: np.random.Generator, *, normalized: bool) -> bool:
+def signals_die(
+    width: int, alpha: float, depth: int, rng: np.random.Generator, code: CodeUnderTest, *, normalized: bool
+) -> bool:
     """Send `N` inputs through one network drawn from the law of its scores; tell whether any signal dies."""
     b = shift_for(width, alpha)
-    c = (width * reference.signals.second_moment(b)) ** -0.5
+    c = (width * code.second_moment(b)) ** -0.5
     X = problems.unit_rows(N, D, rng)
     products = X @ X.T
     for _ in range(depth):
@@ -375,21 +377,28 @@ def _find_means(name: str, results: Results, margin: float, domain: str) -> Find
 
 
 def _find_drifts(law: Results, domain: str) -> Finding:
-    means: dict[int, list[float]] = {}
+    means: dict[int, list[list[float]]] = {}
     for inputs, result in law:
         if inputs["alpha"] == DRIFT_ALPHA:
-            means.setdefault(inputs["width"], []).append(result["mean"][1])
-    intervals = {m: t_interval(values, confidence=1 - 0.05 / len(means)) for m, values in means.items()}
+            means.setdefault(inputs["width"], []).append(result["mean"])
+
+    def over_seeds(layer: int) -> dict[int, Interval]:
+        confidence = 1 - 0.05 / (2 * len(means))
+        return {m: t_interval([own[layer - 1] for own in seeds], confidence=confidence) for m, seeds in means.items()}
+
+    first, intervals = over_seeds(1), over_seeds(2)
     verdicts = {decide_above(interval, DRIFT_MARGIN) for interval in intervals.values()}
+    verdicts |= {decide_inside(interval, 1 - NORM_MARGIN, 1 + NORM_MARGIN) for interval in first.values()}
     lowest = min(intervals, key=lambda m: intervals[m].low)
     listed = ", ".join(f"{intervals[m].estimate:.2g} at 2^{m.bit_length() - 1}" for m in sorted(intervals))
     return make_finding(
         "signals.drifts",
         intervals[lowest],
         worst_of(verdicts),
-        margin=f">= {DRIFT_MARGIN}",
+        margin=f">= {DRIFT_MARGIN}, and {1 - NORM_MARGIN:g} to {1 + NORM_MARGIN:g} in the first layer",
         domain=domain,
-        reason=f"Mean of ||h_2||^2: {listed}.",
+        reason=f"Mean of ||h_2||^2: {listed}; of ||h_1||^2: {min(i.estimate for i in first.values()):.3g} to "
+        f"{max(i.estimate for i in first.values()):.3g}.",
     )
 
 

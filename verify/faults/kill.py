@@ -186,7 +186,7 @@ def kill(
         for fault in faults
     }
     every = [*true_plans.values(), *(each for of_fault in plans.values() for each in of_fault)]
-    sweep = run.measure_plans(every, out=out, jobs=jobs, executor=executor, stream=stream)
+    sweep = run.measure_plans(every, described, out=out, jobs=jobs, executor=executor, stream=stream)
     asked = {claim for fault in faults for claim in fault.caught_by}
     findings = (finding for each in true_plans.values() for finding in run.decide(each, sweep.outcomes).findings)
     return Matrix(

@@ -1,0 +1,55 @@
+"""Planted fault of training many layers by the clock: right answers, slowly."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from fast.multi_layer_baselines import MultiLayerDenseRun
+from reference.multi_layer import MultiLayerNetwork
+from reference.notation import FloatArray
+from verify.faults.deep_routines import few
+from verify.faults.fault import Fault
+
+
+class FourScans(MultiLayerDenseRun):
+    """A dense loop that looks at every matrix four times an iteration."""
+
+    def iterate(self) -> None:
+        """Take a step, and multiply by the matrices three times more."""
+        super().iterate()
+        for hidden, W in zip(self.signals.hidden, self.weights, strict=False):
+            dense = hidden.toarray()
+            for _ in range(3):
+                _ = dense @ W.T
+
+
+class DenseLastLayer:
+    """Trains the last layer alone by a dense loop, as if its inputs were not known to stay."""
+
+    def __init__(self, network: MultiLayerNetwork, X: FloatArray, *, rank_budget: int | None) -> None:
+        self.network, self.X = network, X
+
+    def run(self, y: FloatArray) -> MultiLayerDenseRun:
+        """Begin a run."""
+        return MultiLayerDenseRun(self.network, self.X, y, trained_layers=[self.network.depth])
+
+
+FAULTS: tuple[Fault, ...] = (
+    Fault(
+        "deep-slow-by-the-clock",
+        "The fast loop is a dense one in disguise that looks at every matrix four times an iteration.",
+        "cost",
+        {
+            "deep_time.dense": "fails",
+            "deep_time.compacted": "fails",
+            "deep_time.normalized": "fails",
+            "deep_time.start": "fails",
+            "deep_time.last_layer": "fails",
+            "deep_time.crossover": "fails",
+            "deep_time.growth": "fails",
+        },
+        {"start_deep": FourScans, "last_layer": DenseLastLayer},
+        only=partial(few, 3),
+    ),
+)
+"""Each claim of `verify.claims.deep_time` is flipped by it."""

@@ -1,0 +1,119 @@
+"""Planted faults for the lazy-width claims: samplers that are nearly right."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from fast.lazy_width import LazyNetwork
+from reference.notation import FloatArray
+from verify.experiment import Inputs
+from verify.faults.fault import Fault
+
+Defect = Literal[
+    "none", "duplicates", "fixed", "poisson", "beyond", "unprojected", "first signs", "all signs", "short"
+]
+
+
+def draw(
+    X: FloatArray, *, width: int, shift: float, rng: np.random.Generator, defect: Defect = "none"
+) -> LazyNetwork:
+    """Draw as the module docstring of `fast.lazy_width` says, in plain lines, with one defect or none.
+
+    Parameters
+    ----------
+    X, width, shift, rng
+        As for `fast.lazy_width.initialize`.
+    defect : str
+        ``duplicates``: keep a neuron once for every point that it fires on. ``fixed``, ``poisson``: draw the mean
+        number of neurons, or a Poisson number, not a binomial one. ``beyond``: threshold 1% too high. ``unprojected``:
+        add the part along the point without taking out what is there. ``first signs``: the first twentieth are +1.
+        ``all signs``: all are. ``short``: lose the last 3%.
+
+    Returns
+    -------
+    LazyNetwork
+    """
+    n, d = X.shape
+    q = float(ndtr(-shift))
+    if n * q > 1:  # a full draw
+        weights = rng.standard_normal((width, d))
+        fires = np.greater_equal(X @ weights.T, shift)
+        weights = weights[fires.any(axis=0)]
+    else:
+        mean = width * n * q
+        draws = rng.poisson(mean) if defect == "poisson" else rng.binomial(width, n * q)
+        if defect == "fixed":
+            draws = round(mean)
+        index = rng.integers(0, n, size=draws)
+        beyond = 1.01 * shift if defect == "beyond" else shift
+        along = -ndtri(ndtr(-beyond) * (1 - rng.random(draws)))
+        weights = rng.standard_normal((draws, d))
+        removed = 0 if defect == "unprojected" else (weights * X[index]).sum(axis=1)
+        weights += (along - removed)[:, np.newaxis] * X[index]
+        if defect != "duplicates":
+            fires = np.greater_equal(X @ weights.T, shift)
+            weights = weights[fires.argmax(axis=0) == index]
+    signs: FloatArray = 2.0 * rng.integers(0, 2, size=len(weights)).astype(np.float64) - 1.0
+    if defect == "first signs":
+        signs[: len(signs) // 20] = 1.0
+    if defect == "all signs":
+        signs[:] = 1.0
+    kept = len(weights) * 97 // 100 if defect == "short" else len(weights)
+    return LazyNetwork(weights[:kept], signs[:kept], shift, width, X)
+
+
+SOME = {"tails": 4, "repeats": 20, "ratios": 6}
+
+
+def some(inputs: Inputs) -> bool:
+    """Take some seeds of every part."""
+    return bool(inputs["seed"] < SOME[inputs["part"]])
+
+
+FAULTS = (
+    Fault(
+        "no-rejection",
+        "A neuron that fires on several points is kept once for each of them: nothing is rejected.",
+        "value",
+        {"lazy_width.fired": "fails", "lazy_width.shared": "fails", "lazy_width.touched": "fails"},
+        {"lazy_initialize": partial(draw, defect="duplicates")},
+        only=some,
+    ),
+    Fault(
+        "fixed-number",
+        "The number of neurons drawn is the mean of the binomial distribution, not a draw from it.",
+        "value",
+        {"lazy_width.spread": "fails"},
+        {"lazy_initialize": partial(draw, defect="fixed")},
+        only=some,
+    ),
+    Fault(
+        "not-projected",
+        "The part of a neuron along its point is added to what is there already.",
+        "value",
+        {"lazy_width.law": "fails"},
+        {"lazy_initialize": partial(draw, defect="unprojected")},
+        only=some,
+    ),
+    Fault(
+        "first-signs-alike",
+        "The first twentieth of the neurons have sign +1.",
+        "value",
+        {"lazy_width.signs": "fails"},
+        {"lazy_initialize": partial(draw, defect="first signs")},
+        only=some,
+    ),
+    Fault(
+        "all-signs-alike",
+        "All neurons have sign +1.",
+        "value",
+        {"lazy_width.first_ratio": "fails"},
+        {"lazy_initialize": partial(draw, defect="all signs")},
+        only=some,
+    ),
+)
+"""One fault at least for each claim."""

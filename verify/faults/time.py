@@ -1,0 +1,109 @@
+"""Planted faults for the claims about time: loops that are slow by the clock, one that cheats it, a false control."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fast.all_pairs import AllTrial
+from fast.gauss_newton import EventRun, TreeRun
+from fast.two_layer import StartingNetwork
+from fast.watched_pairs import Trial
+from reference.notation import FloatArray
+from verify.claims import time
+from verify.experiment import Experiment, Finding, Inputs, Result
+from verify.faults.fault import Fault
+
+
+class SortingTrees(TreeRun):
+    """Sorts all scores in every iteration."""
+
+    def _look(self) -> None:
+        np.sort(self.forest.levels[0].reshape(self.forest.n, -1), axis=1)
+        super()._look()
+
+
+class ScanningEvents(EventRun):
+    """Multiplies all weights with the data in every iteration."""
+
+    def _try(self, g: FloatArray) -> Trial | AllTrial:
+        _ = self.initial.weights @ self.X.T
+        return super()._try(g)
+
+
+class EarlyTrees(TreeRun):
+    """Keeps what it prepared for the next run on the same network, and works in its first iteration only."""
+
+    kept: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, network: StartingNetwork, X: ArrayLike, y: ArrayLike) -> None:
+        if self.kept.get("given") is not network:
+            super().__init__(network, X, y)
+            self.kept.update(given=network, state=dict(vars(self)))
+        vars(self).update(self.kept["state"])
+
+    def iterate(self) -> None:
+        """Take a step, once."""
+        if not self.counts:
+            super().iterate()
+
+
+def decide_with_another_control(results: Sequence[tuple[Inputs, Result]]) -> list[Finding]:
+    """Decide with a control that takes 1.3 times as long as its twin."""
+    differing = []
+    for inputs, result in results:
+        iteration = {**result["iteration"], "control": [1.3 * seconds for seconds in result["iteration"]["compacted"]]}
+        differing.append((inputs, {**result, "iteration": iteration}))
+    return time.decide(differing)
+
+
+def another_control(experiment: Experiment) -> Experiment:
+    """Put that decision in the place of the experiment's."""
+    return replace(experiment, decide=decide_with_another_control)
+
+
+def some(inputs: Inputs) -> bool:
+    """Take three seeds: all widths at alpha = 0.5, the ends of the range at 0.24, the setting with many points."""
+    wanted = inputs["alpha"] == time.SPARSE or inputs["exponent"] in (12, 18) or inputs["n"] == time.MANY[False].n
+    return bool(inputs["seed"] < 3 and wanted)
+
+
+FAULTS = (
+    Fault(
+        "slow-loops",
+        "Every iteration of the tree path sorts all scores; every one of the event path multiplies all weights.",
+        "cost",
+        {
+            "time.dense": "fails",
+            "time.growth": "fails",
+            "time.crossover": "fails",
+            "time.events_dense": "fails",
+            "time.events_compacted": "fails",
+            "time.events_start": "fails",
+            "time.events_many": "fails",
+            "time.late": "fails",
+        },
+        {"start": SortingTrees, "start_events": ScanningEvents},
+        only=some,
+    ),
+    Fault(
+        "work-before-the-clock",
+        "The tree path is prepared before it is timed, and works in the iteration that warms it up only.",
+        "cost",
+        {"time.paper": "fails", "time.compacted": "fails", "time.start": "fails"},
+        {"start": EarlyTrees},
+        only=some,
+    ),
+    Fault(
+        "control-that-differs",
+        "The control is another loop than its twin, and takes 1.3 times as long.",
+        "statistics",
+        {claim.id: "invalid" for claim in time.CLAIMS},
+        alter=another_control,
+    ),
+)
+"""One fault at least for each claim, besides the one in the control."""
