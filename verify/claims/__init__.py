@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from verify.claims import (
+    calibration,
     convergence,
     cost,
     deep_convergence,
@@ -21,6 +22,7 @@ from verify.claims import (
     ntk,
     opponents,
     output_layer,
+    page_witness,
     phase_diagram,
     practical_width,
     query_time,
@@ -39,6 +41,7 @@ from verify.claims import (
 from verify.experiment import Experiment
 
 EXPERIMENTS: tuple[Experiment, ...] = (
+    calibration.EXPERIMENT,
     equality.EXPERIMENT,
     sparsity.EXPERIMENT,
     stability.EXPERIMENT,
@@ -67,6 +70,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     deep_convergence.EXPERIMENT,
     deep_phase_diagram.EXPERIMENT,
     deep_cost.EXPERIMENT,
+    page_witness.EXPERIMENT,
     low_rank.EXPERIMENT,
     rectangular_product.EXPERIMENT,
     deep_time.EXPERIMENT,

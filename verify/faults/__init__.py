@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from verify.experiment import Experiment
 from verify.faults import (
+    calibration,
     convergence,
     cost,
     deep_convergence,
@@ -24,6 +25,7 @@ from verify.faults import (
     ntk,
     opponents,
     output_layer,
+    page_witness,
     phase_diagram,
     practical_width,
     query_time,
@@ -42,6 +44,7 @@ from verify.faults import (
 from verify.faults.fault import Fault, check
 
 FAULTS: tuple[Fault, ...] = (
+    *calibration.FAULTS,
     *equality.FAULTS,
     *sparsity.FAULTS,
     *stability.FAULTS,
@@ -70,6 +73,7 @@ FAULTS: tuple[Fault, ...] = (
     *deep_convergence.FAULTS,
     *deep_phase_diagram.FAULTS,
     *deep_cost.FAULTS,
+    *page_witness.FAULTS,
     *low_rank.FAULTS,
     *rectangular_product.FAULTS,
     *deep_time.FAULTS,
