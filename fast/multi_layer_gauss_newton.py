@@ -116,7 +116,7 @@ def train(
         At most this many steps.
     tolerance : float
         Stop as soon as the residual is at most this multiple of the initial one; 0 takes all steps.
-    solver : {"cholesky", "sketch"}
+    solver : {"cholesky", "sketch", "conjugate"}
         How ``G g = f - y`` is solved.
     rng : numpy.random.Generator
         Source of the sketch; required by ``solver="sketch"`` and not used otherwise.
@@ -125,7 +125,7 @@ def train(
     rank_budget : int, optional
         Rank at which a layer's factors are folded; by default when waiting has cost as much as the fold will.
     accuracy : float
-        Relative residual at which ``solver="sketch"`` stops.
+        Relative residual at which ``solver="sketch"`` and ``"conjugate"`` stop.
 
     Returns
     -------
@@ -310,6 +310,8 @@ class MultiLayerRun(TrainingRun[State, State, ImplicitMultiLayerNetwork]):
                 solution = solve_sketched(jacobian, sketched, self.residual, accuracy=self.accuracy)
                 self._count(sketch=jacobian.sketch_work(self.draws), solve=solution.work)
                 return solution.solution
+            if self.solver == "conjugate":
+                return self._solve_conjugate()
             before = self.warm.work
             g = self.warm.solve(jacobian.gram, self.residual)
             self._count(solve=self.warm.work - before)

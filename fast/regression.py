@@ -1,4 +1,4 @@
-"""Solving ``G g = f - y``: by Cholesky, and by the sketch-preconditioned iteration on products with ``J``.
+"""Solving ``G g = f - y``: by Cholesky, by the sketch-preconditioned iteration, and without any factor.
 
 Mathematics: `reference.regression`. ``S J^T = Q R`` makes ``M = R^-T G R^-1`` well conditioned, whatever the
 condition of ``G``, and ``G`` enters only through products ``J (J^T g)``. Two iterations on ``M z = R^-T
@@ -20,12 +20,15 @@ Departures from the paper
    residual.
 
 Cost with ``p`` fired pairs: ``2 p d`` for each product, ``2 s n^2`` for the factor, ``n^2`` for each pair of
-triangular solves. Cholesky: ``n^3 / 3`` once ``G`` is there.
+triangular solves. Cholesky: ``n^3 / 3`` once ``G`` is there. A sketch cannot avoid ``n^3``, since ``s >= n``.
+`solve_conjugate` does (ours): conjugate gradients on ``G`` itself, scaled by its diagonal, ``n^2`` a step and about
+``sqrt(kappa(G)) / 2`` steps for each factor e; few where data are well separated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from typing import Literal, Protocol
 
 import numpy as np
@@ -318,9 +321,61 @@ def solve_sketched(
         raise InputError(f'method is {method!r}; pass "conjugate" or "paper"')
     check_accuracy(accuracy)
     operator = _Preconditioned(jacobian, preconditioner(sketched))
-    longest_sum, trace = jacobian.longest_sum, jacobian.trace
-
     step = _conjugate if method == "conjugate" else _descend
+    g, history = _iterate(operator, rhs, step, accuracy)
+    # Two triangular solves for each product are counted as one product with an (n, n) matrix.
+    work = 2 * sketched.size * n + operator.products * (jacobian.product_work + n * n)
+    return Solution(g, len(history) - 1, history, operator.products, work)
+
+
+def solve_conjugate(G: ArrayLike, rhs: ArrayLike, *, accuracy: float = ACCURACY) -> Solution:
+    """Solve ``G g = rhs`` by conjugate gradients scaled by the diagonal of ``G``: no factor, no ``n^3`` (ours).
+
+    Parameters
+    ----------
+    G : array_like (n, n)
+        Gram matrix; symmetric, with a positive diagonal. Not modified.
+    rhs : array_like (n,)
+        Right-hand side. Not modified.
+    accuracy : float
+        Stop at ``||G g - rhs|| <= accuracy ||rhs||``, or at the rounding floor when that is larger.
+
+    Returns
+    -------
+    Solution
+        As from `solve_sketched`.
+
+    Raises
+    ------
+    InputError
+        Wrong shapes, NaN or infinite entries, an accuracy out of range; or no convergence.
+    SingularGramError
+        ``G`` is not positive definite along the way, or ``trace(G) ||g|| / ||rhs||``, which is at most ``n`` times its
+        condition number, reaches `reference.regression.condition_limit`.
+
+    Examples
+    --------
+    >>> solve_conjugate([[2.0, 0.0], [0.0, 4.0]], [2.0, 2.0]).solution
+    array([1. , 0.5])
+    """
+    G, rhs = check_system(G, rhs)
+    check_accuracy(accuracy)
+    n = len(rhs)
+    if not (np.diag(G) > 0).all():
+        raise singular_gram(np.inf, n)
+    operator = _Scaled(_Explicit(G), np.sqrt(np.diag(G)))
+    g, history = _iterate(operator, rhs, _conjugate, accuracy)
+    condition = float(np.trace(G) * np.linalg.norm(g)) / (history[0] or 1.0)
+    if not condition < condition_limit(n):
+        raise singular_gram(condition, n)
+    return Solution(g, len(history) - 1, history, operator.products, operator.products * n * n)
+
+
+def _iterate(
+    operator: _Operator, rhs: FloatArray, step: _Steps, accuracy: float
+) -> tuple[FloatArray, FloatArray]:
+    """Iterate until the true residual passes; returns ``g`` and the residual norms."""
+    n, longest_sum, trace = len(rhs), operator.rows.longest_sum, operator.rows.trace
     # Right-hand sides of size one, so that no norm overflows or vanishes.
     size = float(np.abs(rhs).max()) or 1.0
     rhs = rhs / size
@@ -346,25 +401,37 @@ def solve_sketched(
             if history[-1] <= rounding_floor(trace, g, terms=longest_sum**2):
                 break
             raise InputError(
-                f"rounding errors stop the sketched iteration at residual {history[-1] * size:.1e}, "
+                f"rounding errors stop the iteration at residual {history[-1] * size:.1e}, "
                 f"from {history[0] * size:.1e}; ask for less accuracy or use the Cholesky solver"
             )
-    # Two triangular solves for each product are counted as one product with an (n, n) matrix.
-    work = 2 * sketched.size * n + operator.products * (jacobian.product_work + n * n)
-    return Solution(size * g, len(history) - 1, size * np.array(history), operator.products, work)
+    return size * g, size * np.array(history)
 
 
-class _Preconditioned:
-    """Products with ``G`` and triangular solves with ``R``; counts the former."""
+class _Operator(ABC):
+    """Products with ``G``, which it counts, and solves with a factor ``R`` of what stands in for it."""
 
-    def __init__(self, jacobian: Rows, factor: FloatArray) -> None:
-        self.jacobian = jacobian
-        self.factor = factor
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
         self.products = 0
 
     def multiply_gram(self, g: FloatArray) -> FloatArray:
         self.products += 1
-        return self.jacobian.multiply_gram(g)
+        return self.rows.multiply_gram(g)
+
+    @abstractmethod
+    def solve(self, vector: FloatArray, *, transposed: bool) -> FloatArray:
+        """Solve ``R z = vector``, or ``R^T z = vector``."""
+
+
+_Steps = Callable[[_Operator, FloatArray], Iterator[tuple[FloatArray, float]]]
+
+
+class _Preconditioned(_Operator):
+    """With a triangular factor."""
+
+    def __init__(self, rows: Rows, factor: FloatArray) -> None:
+        super().__init__(rows)
+        self.factor = factor
 
     def solve(self, vector: FloatArray, *, transposed: bool) -> FloatArray:
         solution: FloatArray = linalg.solve_triangular(
@@ -373,7 +440,33 @@ class _Preconditioned:
         return solution
 
 
-def _conjugate(operator: _Preconditioned, residual: FloatArray) -> Iterator[tuple[FloatArray, float]]:
+class _Scaled(_Operator):
+    """With a diagonal one."""
+
+    def __init__(self, rows: Rows, diagonal: FloatArray) -> None:
+        super().__init__(rows)
+        self.diagonal = diagonal
+
+    def solve(self, vector: FloatArray, *, transposed: bool) -> FloatArray:
+        del transposed
+        return vector / self.diagonal
+
+
+class _Explicit:
+    """``G`` itself, in the place of the rows of a Jacobian."""
+
+    def __init__(self, G: FloatArray) -> None:
+        self.G = G
+        self.n = self.longest_sum = len(G)
+        self.trace = float(np.trace(G))
+        self.product_work = G.size
+
+    def multiply_gram(self, g: FloatArray) -> FloatArray:
+        product: FloatArray = self.G @ g
+        return product
+
+
+def _conjugate(operator: _Operator, residual: FloatArray) -> Iterator[tuple[FloatArray, float]]:
     """Yield the correction to ``g`` and the norm of the residual left, after each conjugate gradient step."""
     correction = np.zeros(len(residual))
     direction, decrease = np.zeros(len(residual)), np.inf
@@ -382,13 +475,16 @@ def _conjugate(operator: _Preconditioned, residual: FloatArray) -> Iterator[tupl
         previous, decrease = decrease, float(half @ half)
         direction = operator.solve(half, transposed=False) + decrease / previous * direction
         image = operator.multiply_gram(direction)
-        step = decrease / float(direction @ image)
+        curvature = float(direction @ image)
+        if not curvature > 0:
+            raise singular_gram(np.inf, len(residual))
+        step = decrease / curvature
         correction = correction + step * direction
         residual = residual - step * image
         yield correction, float(np.linalg.norm(residual))
 
 
-def _descend(operator: _Preconditioned, residual: FloatArray) -> Iterator[tuple[FloatArray, float]]:
+def _descend(operator: _Operator, residual: FloatArray) -> Iterator[tuple[FloatArray, float]]:
     """Yield the same after each gradient step of the best length on ``||M z - R^-T residual||^2 / 2``."""
     correction = np.zeros(len(residual))
     while True:

@@ -8,12 +8,12 @@ of `fast.gauss_newton` and the deep ones of `fast.multi_layer_gauss_newton` fill
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fast.regression import solve_cholesky
+from fast.regression import solve_cholesky, solve_conjugate
 from reference.notation import (
     FloatArray,
     InputError,
@@ -37,7 +37,7 @@ from reference.safeguard import (
 )
 from reference.trace import Network, Trace
 
-Solver = Literal["cholesky", "sketch"]
+Solver = Literal["cholesky", "sketch", "conjugate"]
 Counts = dict[str, int]
 
 TrialT = TypeVar("TrialT")
@@ -54,12 +54,12 @@ class TrainingRun(ABC, Generic[TrialT, SavedT, NetworkT]):
         Data points, checked. Kept, so not the caller's array.
     y : array_like (n,)
         Labels.
-    solver : {"cholesky", "sketch"}
+    solver : {"cholesky", "sketch", "conjugate"}
         How ``G g = f - y`` is solved.
     step : {"full", "safeguarded"}
         See `reference.safeguard`.
     accuracy : float
-        Relative residual at which ``solver="sketch"`` stops.
+        Relative residual at which ``solver="sketch"`` and ``"conjugate"`` stop.
 
     Attributes
     ----------
@@ -76,8 +76,8 @@ class TrainingRun(ABC, Generic[TrialT, SavedT, NetworkT]):
     def __init__(self, X: FloatArray, y: ArrayLike, *, solver: Solver, step: Step, accuracy: float) -> None:
         self.X = self.told = X
         self.y = check_labels(y, len(X))
-        if solver not in ("cholesky", "sketch"):
-            raise InputError(f"solver is {solver!r}; pass 'cholesky' or 'sketch'")
+        if solver not in get_args(Solver):
+            raise InputError(f"solver is {solver!r}; pass 'cholesky', 'sketch' or 'conjugate'")
         if step not in ("full", "safeguarded"):
             raise InputError(f"step is {step!r}; pass 'full' or 'safeguarded'")
         self.solver = solver
@@ -188,6 +188,12 @@ class TrainingRun(ABC, Generic[TrialT, SavedT, NetworkT]):
             G = self._gram()
             self._count(solve=len(G) ** 3 // 3)
             return solve_cholesky(G + DAMPING * np.trace(G) * np.eye(len(G)), self.residual)
+
+    def _solve_conjugate(self) -> FloatArray:
+        """Solve ``G g = f - y`` without a factor."""
+        solution = solve_conjugate(self._gram(), self.residual, accuracy=self.accuracy)
+        self._count(solve=solution.work)
+        return solution.solution
 
     def _count(self, **phases: int) -> None:
         """Add to the work of this iteration."""

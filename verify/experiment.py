@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 import fast.baselines
+import fast.first_order
 import fast.gauss_newton
 import fast.gram
 import fast.lazy_width
@@ -143,6 +144,8 @@ class CodeUnderTest:
         Draws a network; see `reference.two_layer.initialize`.
     reference_train, train, train_dense, train_compacted, train_gradient_descent : callable
         Training loops; see `reference.gauss_newton`, `fast.gauss_newton` and `fast.baselines`.
+    train_momentum, train_adam, train_lbfgs, natural_rate : callable
+        First-order opponents; see `fast.first_order`.
     start, start_events, start_dense : callable
         The loops prepared but not yet iterating; see `fast.gauss_newton.TreeRun`, `EventRun` there and
         `fast.baselines.DenseRun`.
@@ -165,7 +168,7 @@ class CodeUnderTest:
         See `fast.multi_layer_gauss_newton.LastLayer`.
     low_rank : type
         See `fast.low_rank.LowRankWeights`.
-    sketch, sketch_jacobian, sketch_tensors, solve_sketched : callable
+    sketch, sketch_jacobian, sketch_tensors, solve_sketched, solve_conjugate : callable
         See `fast.sketch` and `fast.regression`.
     rectangular_product, rectangular_multiplications, rectangular_error_bound : callable
         See `fast.rectangular_product`.
@@ -185,6 +188,10 @@ class CodeUnderTest:
     train_compacted: Callable[..., Any] = fast.baselines.train_compacted
     start_dense: Callable[..., Any] = fast.baselines.DenseRun
     train_gradient_descent: Callable[..., Any] = fast.baselines.train_gradient_descent
+    train_momentum: Callable[..., Any] = fast.first_order.train_momentum
+    train_adam: Callable[..., Any] = fast.first_order.train_adam
+    train_lbfgs: Callable[..., Any] = fast.first_order.train_lbfgs
+    natural_rate: Callable[..., Any] = fast.first_order.natural_rate
     joint_reference_train: Callable[..., Any] = reference.output_layer.train
     start_joint: Callable[..., Any] = fast.output_layer.JointRun
     forest: type[fast.threshold_search.ThresholdForest] = fast.threshold_search.ThresholdForest
@@ -202,6 +209,7 @@ class CodeUnderTest:
     sketch_jacobian: Callable[..., Any] = fast.sketch.sketch_jacobian
     sketch_tensors: Callable[..., Any] = fast.sketch.sketch_tensors
     solve_sketched: Callable[..., Any] = fast.regression.solve_sketched
+    solve_conjugate: Callable[..., Any] = fast.regression.solve_conjugate
     rectangular_product: Callable[..., Any] = fast.rectangular_product.multiply
     rectangular_multiplications: Callable[..., Any] = fast.rectangular_product.multiplications
     rectangular_error_bound: Callable[..., Any] = fast.rectangular_product.error_bound

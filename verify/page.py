@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from html import escape
 
-from verify import forest_figure, page_faults, plots
+from verify import answers, forest_figure, page_faults, plots
 from verify.experiment import Claim, Experiment, Finding
 from verify.page_style import CSS, badge, typeset
 from verify.report import MEANING, interval, number, pairs, summary, tally
@@ -41,7 +41,7 @@ NOT_TESTED = (
     "Laws of the data other than those in the domains. Real data are often worse: --data runs yours.",
     "Networks with more than four layers, and many layers on data that are not random.",
     "Single precision, graphics processors, several BLAS threads, and compiled opponents.",
-    "Generalization: whether a network trained so predicts well on unseen points.",
+    "Generalization, beyond a comparison with kernel regression on unseen digits.",
     "Routes that the theory needs but no one can run: widths as large as its worst-case bounds.",
 )
 
@@ -63,9 +63,11 @@ def to_html(run: Run, *, known: Sequence[Experiment] = (), faults: object = None
     str
         One HTML page.
     """
+    answered = answers.to_html(run)
     # A further part is one line here: its name in links, its heading, its HTML.
     parts = (
         ("verdicts", "Verdicts", verdict_table(run)),
+        *((("questions", answers.TITLE, answered),) if answered else ()),
         ("evidence", "Evidence", "".join(evidence(run, decision) for decision in run.decisions)),
         ("faults", "Planted faults", page_faults.to_html(faults, known, run.environment)),
         ("not-tested", "What was not tested", not_tested(run, known)),

@@ -15,7 +15,8 @@ most ``e / 2``; when the truth sits inside, "fails" is said with probability at 
 else is "undecided", and numbers that are not finite are "invalid".
 
 What is exact: Clopper-Pearson always errs on the safe side; the t-interval is exact for normal values.
-The tests simulate both on known truths. What is only approximate: `named_terms_fit`, which says how.
+What is only approximate: `named_terms_fit`, which says how. The experiment ``calibration`` measures all of it on
+known truths: ``python -m verify --claims calibration``.
 
 Sources: Clopper, Pearson (Biometrika 1934); Student (Biometrika 1908); Hesterberg (The American
 Statistician 2015) for the widened percentile interval. The coefficient floor of `named_terms_fit` is ours.
@@ -231,6 +232,9 @@ def named_terms_fit(
     exact: then ``[0, 0]`` says that the named terms account for every operation, which is an identity and
     no statistics. A scale of misfit is not a proof: terms that mimic each other on the chosen grid can
     still trade places, so the grid must vary n, d and m separately.
+
+    **True error.** The lower end is a percentile alone, and errs more often than its level says; the claim
+    ``calibration.terms`` bounds how often either end does.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ def test_sketch_runs_equal_the_reference(case: Case, rng: np.random.Generator, s
 
 
 @pytest.mark.parametrize("search", SEARCHES)
-@pytest.mark.parametrize("solver", ["cholesky", "sketch"])
+@pytest.mark.parametrize("solver", get_args(Solver))
 @pytest.mark.parametrize(
     ("family", "angle", "n", "d", "m", "alpha"),
     [
@@ -149,7 +149,7 @@ def test_the_tripwire_catches_a_scan() -> None:
 
 
 @pytest.mark.parametrize("start", [EventRun, TreeRun])
-@pytest.mark.parametrize("solver", ["cholesky", "sketch"])
+@pytest.mark.parametrize("solver", get_args(Solver))
 def test_an_iteration_allocates_nothing_of_the_size_of_the_network(
     solver: Solver, start: type[EventRun | TreeRun]
 ) -> None:
@@ -225,7 +225,7 @@ def test_bad_arguments_are_refused() -> None:
         train(network, X, y, iterations=2, search="scan")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="step is 'half'; pass 'full' or 'safeguarded'"):
         train(network, X, y, iterations=2, step="half")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="solver is 'lu'; pass 'cholesky' or 'sketch'"):
+    with pytest.raises(InputError, match="solver is 'lu'; pass 'cholesky', 'sketch' or 'conjugate'"):
         train(network, X, y, iterations=2, solver="lu")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="X has 7 columns but the network takes 8"):
         train(network, unit_rows(3, 7, np.random.default_rng(0)), y[:3], iterations=2)
@@ -249,7 +249,7 @@ def test_a_lazy_network_without_neurons_is_silent(search: Search) -> None:
 def test_a_singular_gram_matrix_is_an_error() -> None:
     # One neuron with two inputs cannot fit three points.
     network = TwoLayerNetwork([[2.0, 2.0]], [1.0], 0.5)
-    for solver in ("cholesky", "sketch"):
+    for solver in get_args(Solver):
         with pytest.raises(SingularGramError):
             train(
                 network,

@@ -164,7 +164,7 @@ def trainable(
     return MultiLayerNetwork(weights, network.signs, network.shift, normalized), problem.X, problem.y
 
 
-@pytest.mark.parametrize("solver", ["cholesky", "sketch"])
+@pytest.mark.parametrize("solver", ["cholesky", "sketch", "conjugate"])
 @pytest.mark.parametrize(
     ("family", "depth", "layers", "normalized", "alpha", "m", "n"),
     [
@@ -707,7 +707,7 @@ def test_a_safeguarded_run_keeps_no_weights_that_ran_away(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"solver": "lu"}, "solver is 'lu'; pass 'cholesky' or 'sketch'"),
+        ({"solver": "lu"}, "solver is 'lu'; pass 'cholesky', 'sketch' or 'conjugate'"),
         ({"step": "half"}, "step is 'half'; pass 'full' or 'safeguarded'"),
         ({"accuracy": -1}, "accuracy is -1; pass a number between 0 and 1"),
         ({"rank_budget": 1.5}, "the rank budget is 1.5; pass a whole number"),

@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 
 from fast.jacobian import FiredJacobian
-from fast.regression import Method, WarmCholesky, most_iterations, preconditioner, solve_cholesky, solve_sketched
+from fast.regression import (
+    Method,
+    WarmCholesky,
+    most_iterations,
+    preconditioner,
+    solve_cholesky,
+    solve_conjugate,
+    solve_sketched,
+)
 from fast.sketch import default_size, sketch_jacobian
 from fast.two_layer import FiredPairs
 from reference import regression as reference
@@ -51,6 +60,34 @@ def test_both_solvers_agree_with_the_exact_solve(seed: int, n: int, log_angle: f
     assert difference <= error_bound(G, expected) + 1e-13 * inverse * np.linalg.norm(rhs)
     np.testing.assert_array_equal(rhs, given_rhs)
     np.testing.assert_array_equal(sketched, given_sketch)
+
+
+@given(seeds, st.integers(1, 12), st.floats(-5, 0))
+def test_conjugate_gradients_agree_with_the_exact_solve(seed: int, n: int, log_angle: float) -> None:
+    _, J, _, rhs = make_system(seed, n=n, angle=10**log_angle)
+    G, given_rhs = J @ J.T, rhs.copy()
+    expected = reference.solve_exact(G, rhs)
+    solution = solve_conjugate(G, rhs)
+    inverse = np.linalg.norm(np.linalg.inv(G), 2)
+    allowed = error_bound(G, expected) + 1e-13 * inverse * np.linalg.norm(rhs)
+    assert np.linalg.norm(solution.solution - expected) <= allowed
+    assert solution.work == solution.products * n * n
+    np.testing.assert_array_equal(rhs, given_rhs)
+
+
+def test_conjugate_gradients_take_few_steps_whatever_the_size() -> None:
+    # Condition 4: a step shrinks the error by (2 - 1) / (2 + 1), so 1e-13 takes log(2e13) / log(3) = 28 at most.
+    for n in (50, 400):
+        rng = np.random.default_rng(n)
+        basis, _ = np.linalg.qr(rng.standard_normal((n, n)))
+        G = (basis * np.linspace(1, 4, n)) @ basis.T
+        assert solve_conjugate((G + G.T) / 2, rng.standard_normal(n)).iterations <= 28
+
+
+@pytest.mark.parametrize("G", [np.zeros((2, 2)), np.ones((2, 2)), [[1, 1], [1, 1 + 1e-15]], [[1, 2], [2, 1]]])
+def test_conjugate_gradients_notice_a_matrix_without_a_solution(G: ArrayLike) -> None:
+    with pytest.raises(SingularGramError):
+        solve_conjugate(G, [1.0, -1.0])
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -149,7 +186,7 @@ def test_rounding_errors_beyond_the_floor_are_reported(monkeypatch: pytest.Monke
     # A product in single precision: the recurrence does not notice, the fresh residual does.
     monkeypatch.setattr(jacobian, "matvec", lambda V: product(V).astype(np.float32).astype(np.float64))
     with pytest.raises(
-        InputError, match=r"rounding errors stop the sketched iteration.*ask for less accuracy"
+        InputError, match=r"rounding errors stop the iteration.*ask for less accuracy"
     ):
         solve_sketched(jacobian, sketched, rhs)
 

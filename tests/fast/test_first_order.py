@@ -1,0 +1,146 @@
+"""First-order opponents against textbook loops on dense weights, and against each other's ways to keep neurons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+import reference.baselines
+from fast.first_order import natural_rate, train_adam, train_lbfgs, train_momentum
+from reference.gram import gram
+from reference.jacobian import jacobian
+from reference.notation import DivergenceError, FloatArray, InputError, NothingFiresError
+from reference.trace import Trace
+from reference.two_layer import TwoLayerNetwork, initialize, shift_for
+from verify.problems import Problem, make
+
+RATE = 4.0
+METHODS: dict[str, Callable[..., Any]] = {
+    "gradient descent": partial(train_momentum, learning_rate=RATE),
+    "momentum": partial(train_momentum, learning_rate=RATE, momentum=0.5),
+    "sgd": partial(train_momentum, learning_rate=RATE, batch=3, momentum=0.2),
+    "adam": partial(train_adam, learning_rate=0.03),
+    "lbfgs": train_lbfgs,
+}
+
+
+def trainable(family: str = "pairs") -> tuple[TwoLayerNetwork, Problem]:
+    rng = np.random.default_rng(2)
+    return initialize(3000, 8, shift=shift_for(3000, 0.1), rng=rng), make(family, 10, 8, rng)
+
+
+def run(name: str, **options: object) -> Trace[TwoLayerNetwork]:
+    network, problem = trainable()
+    if name == "sgd":
+        options["rng"] = np.random.default_rng(4)
+    trace: Trace[TwoLayerNetwork] = METHODS[name](network, problem.X, problem.y, **options)
+    return trace
+
+
+def gradient_at(weights: FloatArray, network: TwoLayerNetwork, X: FloatArray, y: FloatArray) -> FloatArray:
+    """Compute ``J^T (f - y)`` from the dense Jacobian."""
+    now = TwoLayerNetwork(weights, network.signs, network.shift)
+    return (jacobian(now, X).T @ (now.predict(X) - y)).reshape(weights.shape)
+
+
+def test_gradient_descent_equals_the_reference() -> None:
+    network, problem = trainable()
+    expected = reference.baselines.train_gradient_descent(
+        network, problem.X, problem.y, iterations=8, learning_rate=RATE
+    )
+    trace = run("gradient descent", iterations=8)
+    np.testing.assert_allclose(trace.residual_norms, expected.residual_norms, rtol=1e-10)
+    np.testing.assert_allclose(trace.network.weights, expected.network.weights, atol=1e-12)
+    np.testing.assert_allclose(trace.predictions, expected.predictions, atol=1e-12)
+
+
+def test_momentum_and_batches_equal_a_textbook_loop() -> None:
+    network, problem = trainable()
+    for batch, momentum in ((None, 0.5), (3, 0.2)):
+        weights, velocity = network.weights.copy(), np.zeros_like(network.weights)
+        rng = np.random.default_rng(4)
+        for _ in range(4):
+            order = np.arange(10) if batch is None else rng.permutation(10)
+            for first in range(0, 10, batch or 10):
+                rows = order[first : first + (batch or 10)]
+                velocity = momentum * velocity - RATE * gradient_at(weights, network, problem.X[rows], problem.y[rows])
+                weights = weights + velocity
+        trace = run("momentum" if batch is None else "sgd", iterations=4)
+        np.testing.assert_allclose(trace.network.weights, weights, atol=1e-12)
+
+
+def test_adam_equals_a_textbook_loop() -> None:
+    network, problem = trainable()
+    weights = network.weights.copy()
+    v, s = np.zeros_like(weights), np.zeros_like(weights)
+    for t in range(1, 6):
+        gradient = gradient_at(weights, network, problem.X, problem.y)
+        v, s = 0.9 * v + 0.1 * gradient, 0.999 * s + 0.001 * gradient**2
+        weights = weights - 0.03 * (v / (1 - 0.9**t)) / (np.sqrt(s / (1 - 0.999**t)) + 1e-12)
+    np.testing.assert_allclose(run("adam", iterations=5).network.weights, weights, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_dropping_neurons_that_never_fire_changes_no_iterate(name: str) -> None:
+    network, problem = trainable()
+    before = network.weights.copy()
+    kept, full = (run(name, iterations=6, compact=compact) for compact in (True, False))
+    np.testing.assert_allclose(kept.network.weights, full.network.weights, atol=1e-9)
+    np.testing.assert_allclose(kept.residual_norms, full.residual_norms, rtol=1e-9)
+    assert sum(c["scan"] for c in kept.counts) < sum(c["scan"] for c in full.counts)
+    assert sum(c["step"] for c in kept.counts) == sum(c["step"] for c in full.counts)
+    np.testing.assert_array_equal(network.weights, before)
+    residual = kept.network.predict(problem.X) - problem.y
+    assert np.linalg.norm(residual) == pytest.approx(kept.residual_norms[-1], rel=1e-9)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_runs_stop_at_the_tolerance_or_when_iterations_run_out(name: str) -> None:
+    trace = run(name, iterations=500, tolerance=0.1)
+    assert trace.converged
+    assert trace.residual_norms[-1] <= 0.1 * trace.residual_norms[0] < trace.residual_norms[-2]
+    assert len(trace.counts) == len(trace.residual_norms) - 1
+    short = run(name, iterations=2, tolerance=1e-12)
+    assert not short.converged
+    assert len(short.counts) == 2
+    assert run(name, iterations=0).counts == []
+
+
+def test_an_evaluation_counts_the_scores_and_the_pairs_that_fire() -> None:
+    network, problem = trainable()
+    trace = run("gradient descent", iterations=1, compact=False)
+    after = trace.network.weights @ problem.X.T >= network.shift
+    assert trace.counts == [{"scan": 10 * 3000 * 8, "step": int(after.sum()) * 8, "combine": 3000 * 8}]
+
+
+def test_the_natural_rate_is_the_mean_diagonal_of_the_gram_matrix() -> None:
+    network, problem = trainable()
+    assert natural_rate(network, problem.X) == pytest.approx(1 / np.diag(gram(network, problem.X)).mean())
+
+
+def test_bad_arguments_are_refused() -> None:
+    network, problem = trainable()
+    X, y = problem.X, problem.y
+    with pytest.raises(InputError, match=r"learning_rate is 0.0; pass a positive"):
+        train_momentum(network, X, y, iterations=1, learning_rate=0.0)
+    with pytest.raises(InputError, match=r"learning_rate is nan; pass a positive"):
+        train_adam(network, X, y, iterations=1, learning_rate=math.nan)
+    with pytest.raises(InputError, match=r"momentum is 1; pass a number in \[0, 1\)"):
+        train_momentum(network, X, y, iterations=1, learning_rate=1.0, momentum=1)
+    with pytest.raises(InputError, match="batch is 11 but there are 10 points"):
+        train_momentum(network, X, y, iterations=1, learning_rate=1.0, batch=11, rng=np.random.default_rng(0))
+    with pytest.raises(InputError, match=r"numpy\.random\.Generator"):
+        train_momentum(network, X, y, iterations=1, learning_rate=1.0, batch=2)
+    with pytest.raises(InputError, match=r"decay is \(0.9, 1.0\)"):
+        train_adam(network, X, y, iterations=1, learning_rate=1.0, decay=(0.9, 1.0))
+    with pytest.raises(InputError, match="memory is 0"):
+        train_lbfgs(network, X, y, iterations=1, memory=0)
+    with pytest.raises(NothingFiresError):
+        train_lbfgs(TwoLayerNetwork(network.weights, network.signs, 50.0), X, y, iterations=1)
+    with pytest.raises(DivergenceError):
+        train_momentum(network, X, y, iterations=200, learning_rate=100.0)

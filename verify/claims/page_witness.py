@@ -1,0 +1,261 @@
+"""Claim: what the loops read of their large arrays is what they say, and the operating system agrees.
+
+A tripwire (``cost.witness`` and its like) catches code whose results depend on what it must not read, or that computes
+with it. Code that only compares and discards passes. `verify.page_witness` sees such reads too: rows of the weights,
+nodes of a tree or columns of a matrix lie on pages of their own, and the system counts the pages read in one iteration.
+Three numbers are set side by side:
+
+- *witness*  pages read, over pages per row
+- *ledger*   rows according to the loop's own counters
+- *count*    rows according to separate code
+
+1. ``rows``     Tree loop: no row of the weights, by any of the three. Event loop: the rows computed in the ledger, the
+   rows asked for by index (noted by a view of the weights, for which rows come due has no closed form), the witness's.
+   Both with either solver.
+2. ``nodes``    A query of trees: nodes in the ledger, nodes above fired leaves (closed form), pages.
+3. ``columns``  Deep loop, the matrix above the lowest trained layer: at most the columns of neurons that fire in the
+   layer below, before or after the step. (The ledger counts entries, no columns, and is not compared.) The last
+   layer alone: none after the preparation. Low-rank weights times one sparse vector: the entries in the ledger over
+   ``m``, the vector's entries other than 0, the columns seen by the witness.
+
+Before each measurement the witness itself is tried (`PagedArray.tells`). Where it does not tell, as on systems other
+than Linux, the claims are undecided. It is blind to a private copy that was made before the iteration.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+
+from reference.multi_layer import MultiLayerNetwork
+from reference.two_layer import TwoLayerNetwork, shift_for
+from verify import problems
+from verify.claims.deep_cost import dense_run
+from verify.claims.events import Seen
+from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result
+from verify.page_witness import ENTRIES, PagedArray
+from verify.statistics import Interval, make_finding
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WIDTH, N, D, ALPHA = 1 << 14, 16, 8, 0.24
+TREE_WIDTH, TREES, FOUND = 1 << 17, 4, 16
+"""Nodes of 512 children fill a page; so wide that most nodes have no business with a query."""
+DEEP_WIDTH, DEEP_N, DEEP_D, DEEP_ALPHA = 1 << 11, 4, 16, 0.3
+LAST_ALPHA, LOOSE, SPARSE = 0.1, 1e-3, 1 / 64
+ITERATIONS, SEEDS = 3, 1
+"""Counts are exact; one seed shows them, and a fault shows at any."""
+PARTS = {
+    "rows": ("tree", "tree-sketch", "events", "events-sketch"),
+    "nodes": ("query",),
+    "columns": ("deep", "last", "low-rank"),
+}
+
+CLAIMS = (
+    Claim(
+        "page_witness.rows",
+        "Where the operating system tells which pages were read, no iteration on trees reads a row of the weights, and "
+        "one on events exactly the rows that it counts.",
+        "ours",
+    ),
+    Claim(
+        "page_witness.nodes",
+        "Where the operating system tells which pages were read, a query reads exactly the nodes that it counts, those "
+        "above what it finds.",
+        "ours",
+    ),
+    Claim(
+        "page_witness.columns",
+        "Where the operating system tells which pages were read, an iteration reads no more columns of an upper matrix "
+        "than there are neurons that fire below it, none where the last layer alone is trained, and a product with "
+        "low-rank weights exactly those that it counts.",
+        "ours",
+    ),
+)
+
+ALONE = threading.Lock()
+"""The bits belong to the process; cells on two of its threads would clear each other's."""
+
+
+def cells(profile: Profile) -> list[Inputs]:
+    """List the loops, each for every seed."""
+    seeds = SEEDS * (8 if profile.thorough else 1)
+    return [{"loop": loop, "seed": seed} for loops in PARTS.values() for loop in loops for seed in range(seeds)]
+
+
+def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Result:
+    """Put the three numbers of every iteration side by side."""
+    special = {"query": query, "deep": columns, "last": last_layer, "low-rank": low_rank}
+    loop = inputs["loop"]
+    with ALONE:
+        return special[loop](rng, code) if loop in special else rows(loop, rng, code)
+
+
+def rows(loop: str, rng: np.random.Generator, code: CodeUnderTest) -> Result:
+    """Train on weights with a page to each row."""
+    problem = problems.make("random", N, D, rng)
+    drawn = code.initialize(WIDTH, D, shift=shift_for(WIDTH, ALPHA), rng=rng)
+    paged = PagedArray(WIDTH, D)
+    paged.rows[:] = drawn.weights
+    result: Result = {"tells": paged.tells(), "witness": [], "ledger": [], "count": []}
+    events = loop.startswith("events")
+    solver = {"solver": "sketch", "rng": rng, "accuracy": LOOSE} if loop.endswith("sketch") else {}
+    start = code.start_events if events else code.start
+    run = start(TwoLayerNetwork(paged.rows, drawn.signs, drawn.shift), problem.X, problem.y, **solver)
+    seen = Seen()
+    for _ in range(ITERATIONS):
+        if events:
+            seen.attach(run)
+        paged.forget()
+        run.iterate()
+        result["witness"].append(paged.pages_read())
+        result["ledger"].append(run.counts[-1].get("compute", 0) / (N * (N + D)))
+        result["count"].append(len(np.unique(seen.read)) if events else 0)
+    return result
+
+
+def query(rng: np.random.Generator, code: CodeUnderTest) -> Result:
+    """Query trees whose nodes fill a page each."""
+    scores = rng.standard_normal((TREES, TREE_WIDTH))
+    forest = code.forest.build_from_blocks(TREES, TREE_WIDTH, [scores], fan_out=ENTRIES)
+    paged = []
+    for place, level in enumerate(forest.levels):
+        paged.append(PagedArray(level.shape[0] * level.shape[1], ENTRIES))
+        paged[-1].rows[:] = level.reshape(-1, ENTRIES)
+        forest.levels[place] = paged[-1].rows.reshape(level.shape)
+    threshold = float(np.partition(scores.ravel(), -TREES * FOUND)[-TREES * FOUND])
+    tells = all(each.tells() for each in paged)
+    paged[0].forget()
+    forest.query(threshold)
+    witness = sum(each.pages_read() for each in paged)
+    above = np.unique(np.flatnonzero(scores >= threshold) // ENTRIES)  # the width is a multiple of the fan-out
+    return {
+        "tells": tells,
+        "witness": [witness],
+        "ledger": [forest.nodes_visited["query"] / ENTRIES],
+        "count": [TREES + len(above)],
+    }
+
+
+def columns(rng: np.random.Generator, code: CodeUnderTest) -> Result:
+    """Train two layers of a deep network, the upper matrix with pages to each column."""
+    problem = problems.make("random", DEEP_N, DEEP_D, rng)
+    drawn = code.deep_initialize(DEEP_WIDTH, DEEP_D, 2, shift=shift_for(DEEP_WIDTH, DEEP_ALPHA), rng=rng)
+    paged = PagedArray(DEEP_WIDTH, DEEP_WIDTH)
+    paged.rows[:] = drawn.weights[1].T
+    network = MultiLayerNetwork((drawn.weights[0], paged.rows.T), drawn.signs, drawn.shift, normalized=True)
+    states, _ = dense_run(network, problem, [1, 2], ITERATIONS)
+    result: Result = {"tells": paged.tells(), "witness": [], "ledger": [], "count": []}
+    run = code.start_deep(network, problem.X, problem.y, trained_layers=(1, 2))
+    for now, then in pairwise(states):
+        paged.forget()
+        run.iterate()
+        result["witness"].append(paged.pages_read() / paged.pages_per_row)
+        result["count"].append(int((now[1] | then[1]).any(axis=0).sum()))
+    return result
+
+
+def last_layer(rng: np.random.Generator, code: CodeUnderTest) -> Result:
+    """Train the last layer alone, its matrix with pages to each column."""
+    problem = problems.make("random", DEEP_N, DEEP_D, rng)
+    drawn = code.deep_initialize(DEEP_WIDTH, DEEP_D, 2, shift=shift_for(DEEP_WIDTH, LAST_ALPHA), rng=rng)
+    paged = PagedArray(DEEP_WIDTH, DEEP_WIDTH)
+    paged.rows[:] = drawn.weights[1].T
+    network = MultiLayerNetwork((drawn.weights[0], paged.rows.T), drawn.signs, drawn.shift)
+    result: Result = {"tells": paged.tells(), "witness": [], "ledger": [], "count": [0] * ITERATIONS}
+    run = code.last_layer(network, problem.X, rank_budget=None).run(problem.y)
+    for _ in range(ITERATIONS):
+        paged.forget()
+        run.iterate()
+        result["witness"].append(paged.pages_read() / paged.pages_per_row)
+    return result
+
+
+def low_rank(rng: np.random.Generator, code: CodeUnderTest) -> Result:
+    """Multiply low-rank weights, their matrix with pages to each column, by one sparse vector after another."""
+    paged = PagedArray(DEEP_WIDTH, DEEP_WIDTH)
+    paged.rows[:] = rng.standard_normal(paged.rows.shape)
+    result: Result = {"tells": paged.tells(), "witness": [], "ledger": [], "count": []}
+    weights = code.low_rank(paged.rows.T)
+    for _ in range(ITERATIONS):
+        entries = rng.standard_normal((1, DEEP_WIDTH)) * (rng.random((1, DEEP_WIDTH)) < SPARSE)
+        vector, before = sparse.csr_array(entries), weights.work["read"]
+        paged.forget()
+        weights.multiply(vector)
+        result["witness"].append(paged.pages_read() / paged.pages_per_row)
+        result["ledger"].append((weights.work["read"] - before) / DEEP_WIDTH)
+        result["count"].append(int(np.count_nonzero(entries)))
+        weights.add(vector, vector)
+    return result
+
+
+def decide(results: Sequence[tuple[Inputs, Result]]) -> list[Finding]:
+    """Compare the numbers, where the witness tells."""
+    return [_find(part, [(i, r) for i, r in results if i["loop"] in loops]) for part, loops in PARTS.items()]
+
+
+DOMAINS = {
+    "rows": f"m={WIDTH}, n={N}, d={D}, alpha={ALPHA}, {ITERATIONS} iterations",
+    "nodes": f"{TREES} trees of m={TREE_WIDTH}, {ENTRIES} children a node, {FOUND} found a tree",
+    "columns": f"m={DEEP_WIDTH}, n={DEEP_N}, d={DEEP_D}, alpha={DEEP_ALPHA} and normalized, last layer {LAST_ALPHA}, "
+    f"depth 2, {ITERATIONS} iterations",
+}
+
+
+def _find(part: str, own: Sequence[tuple[Inputs, Result]]) -> Finding:
+    seeds = len({inputs["seed"] for inputs, _ in own})
+    claim, domain = f"page_witness.{part}", f"{DOMAINS[part]}, {seeds} seed{'' if seeds == 1 else 's'}"
+    margin = "= 0 (largest difference or excess)" if part == "columns" else "= 0 (largest difference)"
+    if not own or not all(result["tells"] for _, result in own):
+        reason = "This system does not tell which pages were read." if own else "Nothing was measured."
+        return make_finding(claim, None, "undecided", margin=margin, domain=domain, reason=reason)
+    differences: list[float] = []
+    listed = []
+    for inputs, result in own:
+        told = [result[name] for name in ("witness", "ledger", "count") if result[name]]
+        for numbers in zip(*told, strict=True):
+            # Where no ledger counts columns, the other number is only an upper bound.
+            apart = max(numbers) - min(numbers) if result["ledger"] else max(0, numbers[0] - numbers[1])
+            differences.append(float(apart))
+        if inputs["seed"] == 0:
+            listed.append(f"{inputs['loop']} {', '.join(f'{numbers[0]:g}' for numbers in told)}")
+    worst = max(differences)
+    return make_finding(
+        claim,
+        Interval(worst, min(differences), worst),
+        "holds" if worst == 0 else "fails",
+        margin=margin,
+        domain=domain,
+        reason=f"Of {len(differences)} comparisons; first witness, ledger (where it counts them) and count: "
+        f"{'; '.join(listed)}.",
+    )
+
+
+def plot(figure: Figure, results: Sequence[tuple[Inputs, Result]]) -> None:
+    """Draw what the system saw read, in rows, nodes or columns, against what separate code expects."""
+    axes = figure.subplots()
+    for loop in dict.fromkeys(inputs["loop"] for inputs, _ in results):
+        own = [r for i, r in results if i["loop"] == loop]
+        expected, read = ([1 + value for r in own for value in r[name]] for name in ("count", "witness"))
+        axes.loglog(expected, read, "o", markersize=5, label=loop)
+    line = [1, 1 + max(value for _, r in results for value in r["count"])]
+    axes.loglog(line, line, "--", color="black", marker="", label="equal")
+    axes.set(xlabel="1 + expected", ylabel="1 + pages read, over pages each")
+    axes.legend(frameon=False)
+
+
+EXPERIMENT = Experiment(
+    name="page_witness",
+    title="What was read, by the operating system's account",
+    claims=CLAIMS,
+    cells=cells,
+    measure=measure,
+    decide=decide,
+    plot=plot,
+)
