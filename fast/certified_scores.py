@@ -39,10 +39,8 @@ SURVEY = 8
 """A point is surveyed again when one in so many of its pairs is in doubt: scattered entries come so much slower."""
 SLACK = 1e-10
 """Share of the largest possible score by which bounds are raised: far beyond rounding, far below what adds pairs."""
-BLOCK_ENTRIES = 1 << 19
-"""Entries of ``W(0)`` that a survey takes at a time; they stay in the cache between their two uses."""
-BLOCKS = 16
-"""A survey takes at least so many blocks for a whole matrix, so that a narrow one is not copied at once."""
+BLOCK_ENTRIES, BLOCKS = 1 << 17, 64
+"""A survey takes so many entries of ``W(0)`` at a time, or one in so many, whichever is more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,14 +158,12 @@ class CertifiedScores:
         narrow = own[:, columns].tocsc()
         pattern = sparse.csc_array((np.ones(narrow.nnz), narrow.indices, narrow.indptr), shape=narrow.shape)
         scores, squares = (np.zeros((len(points), len(weights.initial))) for _ in range(2))
-        width = len(weights.initial)
-        step = max(1, min(BLOCK_ENTRIES, weights.initial.size // BLOCKS) // width)
+        step = max(1, max(BLOCK_ENTRIES, weights.initial.size // BLOCKS) // len(weights.initial))
         for start in range(0, len(columns), step):
             some = slice(start, start + step)
             block = weights.initial.T[columns[some]]
             scores += narrow[:, some] @ block
             squares += pattern[:, some] @ np.square(block, out=block)
-            del block  # or else it would still be there while the next one is taken
         self.reach[points], self.norm[points] = scores, np.sqrt(squares)
         self.path[points], self.longest[points] = 0, self.norm[points].max(axis=1)
         self.seen[points] = False

@@ -266,22 +266,22 @@ class Doubt:
         self, point: dict[str, FloatArray], h: FloatArray, fires: BoolArray, scores: FloatArray, *, survey: bool
     ) -> int:
         # Kept for a point: `last` (q,), its inputs; `seen` (q,), who fired below; `path`, how far they moved; and of
-        # each neuron `exact`, its score with W(0) when last computed, and `since`, the path then.
-        own, p, work = self.W @ h, len(self.W), 0
+        # each neuron `exact`, its score with W(0) when last computed, `since`, the path then, and `squares`, `N^2`.
+        own, p, work = self.W[:, fires] @ h[fires], len(self.W), 0
         if not survey:
             new = fires & (point["seen"] == 0)
             survey = 2 * new.sum() > fires.sum()
-            if not survey:
+            if not survey and new.any():
                 work += p * int(new.sum())
                 # The bound at the end of the path so far stays when N grows.
-                before = point["exact"] + self._lengths(point) * (point["path"] - point["since"])
+                point["exact"] = point["exact"] + np.sqrt(point["squares"]) * (point["path"] - point["since"])
+                point["since"] = np.full(p, point["path"])
+                point["squares"] = point["squares"] + self._squares(new)
                 point["seen"] = np.maximum(point["seen"], new)
-                point["since"] = point["path"] + 0 * point["since"] if new.any() else point["since"]
-                point["exact"] = before if new.any() else point["exact"]
             point["path"] = point["path"] + np.linalg.norm(h - point["last"])
             point["last"] = h
         if not survey:
-            lengths = self._lengths(point)
+            lengths = np.sqrt(point["squares"])
             bound = point["exact"] + lengths * (point["path"] - point["since"]) + (scores - own)
             slack = SLACK * (lengths.max() * (np.linalg.norm(h) + point["path"]) + abs(self.shift))
             doubtful = bound >= self.shift - slack
@@ -291,12 +291,13 @@ class Doubt:
                 point["since"] = np.where(doubtful, point["path"], point["since"])
                 return work + int(doubtful.sum()) * int(fires.sum())
         point |= {"last": h, "seen": fires.astype(float), "path": np.zeros(1), "exact": own, "since": np.zeros(p)}
+        point["squares"] = self._squares(fires)
         return work + p * int(fires.sum())
 
-    def _lengths(self, point: dict[str, FloatArray]) -> FloatArray:
-        """Compute ``N``: lengths of the rows of ``W(0)`` on the neurons that fired on the way."""
-        lengths: FloatArray = np.linalg.norm(self.W[:, point["seen"] > 0], axis=1)
-        return lengths
+    def _squares(self, columns: BoolArray) -> FloatArray:
+        """Sum the squares of the rows of ``W(0)`` over some columns."""
+        squares: FloatArray = np.square(self.W[:, columns]).sum(axis=1)
+        return squares
 
 
 def deep_preparation_work(fires: Patterns) -> int:
