@@ -164,6 +164,7 @@ class CertifiedScores:
             block = weights.initial.T[columns[some]]
             scores += narrow[:, some] @ block
             squares += pattern[:, some] @ np.square(block, out=block)
+            del block  # or else it would still be there while the next one is taken
         self.reach[points], self.norm[points] = scores, np.sqrt(squares)
         self.path[points], self.longest[points] = 0, self.norm[points].max(axis=1)
         self.seen[points] = False
