@@ -57,7 +57,7 @@ Reach = list[tuple[float, float] | None]
 N, D, ALPHA = 32, 16, 0.24
 FAMILIES = ("random", "pairs")
 EXPONENT, WIDE = 12, 15
-SEEDS, SEEDS_THOROUGH = {EXPONENT: 5, WIDE: 3}, {EXPONENT: 12, WIDE: 8}
+SEEDS, SEEDS_THOROUGH = {EXPONENT: 5, WIDE: 6}, {EXPONENT: 12, WIDE: 8}
 SHARES = (0.1, 1e-3, 1e-6)
 LOOSE, TIGHT = 0, 2
 """Places in `SHARES`."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from fast.multi_layer_baselines import MultiLayerDenseRun
 from reference.multi_layer import MultiLayerNetwork
 from reference.notation import FloatArray
-from verify.faults.deep_routines import few
 from verify.faults.fault import Fault
 
 
@@ -49,7 +46,6 @@ FAULTS: tuple[Fault, ...] = (
             "deep_time.growth": "fails",
         },
         {"start_deep": FourScans, "last_layer": DenseLastLayer},
-        only=partial(few, 3),
     ),
 )
 """Each claim of `verify.claims.deep_time` is flipped by it."""
