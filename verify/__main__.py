@@ -458,9 +458,9 @@ def put_on_trial(
     check_out(options.out)
     end_on_termination()
     with ExitStack() as stack:
-        executor = None
+        executor, about = None, None
         if options.dask is not None:
-            executor, _ = stack.enter_context(cluster.connect(options.dask))
+            executor, about = stack.enter_context(cluster.connect(options.dask))
         mark(options.out)
         stack.enter_context(sole_use(options.out))
         matrix = kill.kill(
@@ -471,6 +471,7 @@ def put_on_trial(
             out=options.out,
             jobs=options.jobs,
             executor=executor,
+            about_executor=about,
             stream=sys.stderr,
         )
         path = options.out / "faults.json"

@@ -33,5 +33,5 @@ def generator(root: int, *key: object) -> np.random.Generator:
     (True, False)
     """
     text = json.dumps(key, sort_keys=True, separators=(",", ":"))
-    words = np.frombuffer(hashlib.sha256(text.encode()).digest(), dtype=np.uint32)
+    words = np.frombuffer(hashlib.sha256(text.encode()).digest(), dtype="<u4")  # the same on every processor
     return np.random.default_rng(np.random.SeedSequence(root, spawn_key=tuple(int(word) for word in words)))

@@ -202,6 +202,14 @@ def test_cells_of_a_fault_are_its_own_and_are_reused(tmp_path: Path) -> None:
     assert by_fault == {"": {1.0}, "first": {3.0}, "second": {3.0}}
 
 
+def test_cells_of_a_cluster_of_other_machines_are_kept_apart(tmp_path: Path) -> None:
+    kill.kill([TOY], [fault()], jobs=0, out=tmp_path)
+    about = {"executor": "a cluster", "other_machines": "another processor"}
+    there = kill.kill([TOY], [fault()], jobs=0, out=tmp_path, about_executor=about)
+    assert (there.measured, there.reused) == (8, 0)
+    assert about.items() <= there.environment.items()
+
+
 def test_a_fault_that_leaves_the_measurement_alone_is_decided_from_the_true_cells() -> None:
     def blind(experiment: Experiment) -> Experiment:
         found = [replace(finding, verdict="fails") for finding in decide([({}, {"value": 1.0, "count": 1.0})])]

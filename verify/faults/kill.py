@@ -148,6 +148,7 @@ def kill(
     out: Path | None = None,
     jobs: int | None = None,
     executor: Executor | None = None,
+    about_executor: Mapping[str, Any] | None = None,
     stream: TextIO | None = None,
 ) -> Matrix:
     """Measure the true code and every fault, and compare the verdicts with those foretold.
@@ -158,7 +159,7 @@ def kill(
         All that the faults name, with names that differ.
     faults : sequence of Fault
         With ids that differ.
-    profile, seed, out, jobs, executor, stream
+    profile, seed, out, jobs, executor, about_executor, stream
         As for `verify.run.run`. Cells are stored below ``out``, so that a run that was killed goes on from there.
 
     Returns
@@ -174,7 +175,7 @@ def kill(
     """
     profile = Profile() if profile is None else profile
     run.check_arguments(experiments, seed, jobs)
-    described = environment.describe()
+    described = environment.describe() | dict(about_executor or {})
     stamp = environment.stamp(described)
     by_name = {experiment.name: experiment for experiment in experiments}
     needed = [name for name in by_name if any(name in fault.experiments for fault in faults)]
