@@ -41,7 +41,6 @@ from verify.claims import (
 from verify.experiment import Experiment
 
 EXPERIMENTS: tuple[Experiment, ...] = (
-    calibration.EXPERIMENT,
     equality.EXPERIMENT,
     sparsity.EXPERIMENT,
     stability.EXPERIMENT,
@@ -75,5 +74,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     rectangular_product.EXPERIMENT,
     deep_time.EXPERIMENT,
     fine_tuning.EXPERIMENT,
+    calibration.EXPERIMENT,
 )
 """All experiments, in the order of the report."""

@@ -44,7 +44,6 @@ from verify.faults import (
 from verify.faults.fault import Fault, check
 
 FAULTS: tuple[Fault, ...] = (
-    *calibration.FAULTS,
     *equality.FAULTS,
     *sparsity.FAULTS,
     *stability.FAULTS,
@@ -78,6 +77,7 @@ FAULTS: tuple[Fault, ...] = (
     *rectangular_product.FAULTS,
     *deep_time.FAULTS,
     *fine_tuning.FAULTS,
+    *calibration.FAULTS,
 )
 """All planted faults, in the order of the experiments."""
 
