@@ -136,17 +136,18 @@ def test_worker_processes_measure_and_die_alone(tmp_path: Path) -> None:
 
 
 class Threads(ThreadPoolExecutor):
-    """Notes how many calls it has at a time."""
+    """Begins when it has four calls at a time, or after some seconds."""
 
     def __init__(self) -> None:
         super().__init__(4)
-        self.futures: list[Future[Any]] = []
-        self.most = 0
+        self.full = threading.Barrier(4)
 
     def submit(self, fn: Callable[..., Any], /, *args: object, **kwargs: object) -> Future[Any]:
-        self.futures.append(super().submit(fn, *args, **kwargs))
-        self.most = max(self.most, sum(not future.done() for future in self.futures))
-        return self.futures[-1]
+        def begin() -> object:
+            self.full.wait(10)
+            return fn(*args, **kwargs)
+
+        return super().submit(begin)
 
 
 def test_timed_cells_run_one_at_a_time_after_the_others() -> None:
@@ -172,7 +173,7 @@ def test_timed_cells_run_one_at_a_time_after_the_others() -> None:
     with Threads() as executor:
         run.run([kind("clock", True)], executor=executor, jobs=0)
         run.run([kind("clock", True), kind("count", False)], executor=executor, jobs=0)
-    assert executor.most == 4, "the executor has all cells from the start"
+    assert not executor.full.broken, "the executor has all cells from the start"
     assert most == 1, "threads share what some cells measure, so they take turns"
     assert {thread == threading.get_ident() for thread in threads[4:8]} == {False}
     assert set(threads[:4] + threads[8:]) == {threading.get_ident()}, "timed by a clock that is described"
