@@ -75,8 +75,8 @@ if TYPE_CHECKING:
 Results = Sequence[tuple[Inputs, Result]]
 
 ALPHA = 0.24
-SEEDS, SEEDS_CHECKED = 7, 5
-"""Of the sweep over the width; the first few are checked against a dense run."""
+SEEDS, SEEDS_CHECKED, SEEDS_TERMS = 6, 2, 5
+"""Of the sweep over the width, of which the first few are checked against a dense run; of the terms, all checked."""
 POINT: Inputs = {
     "width": 1 << 10,
     "n": 32,
@@ -210,7 +210,7 @@ def cells(profile: Profile) -> list[Inputs]:
     exponents = (*EXPONENTS, EXPONENT_THOROUGH) if profile.thorough else EXPONENTS
     sweeps = {
         "width": ([{"width": 1 << exponent} for exponent in exponents], SEEDS),
-        "terms": (TERMS, SEEDS_CHECKED),
+        "terms": (TERMS, SEEDS_TERMS),
         "shapes": (SHAPES, SEEDS_SHAPES),
         "settled": (SETTLED, SEEDS_SETTLED),
         "once": (ONCE, SEEDS_ONCE),

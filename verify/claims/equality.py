@@ -54,7 +54,7 @@ WAYS = {
     "events_sketch": ("events", "sketch"),
 }
 """The claims on whole runs: search and solver."""
-SEEDS = 3
+SEEDS = 2
 GRID: list[Inputs] = [
     {"family": "random", "angle": None, "n": 32, "d": 16, "width": 8192, "alpha": 0.24, "law": "gaussian"},
     {"family": "random", "angle": None, "n": 96, "d": 32, "width": 4096, "alpha": 0.24, "law": "gaussian"},

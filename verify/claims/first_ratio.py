@@ -435,9 +435,9 @@ def plot(figure: Figure, results: Sequence[tuple[Inputs, Result]]) -> None:
     left, right = figure.subplots(1, 2, sharey=True)
     n, d = SIZES["random"]
     rng = seeds.generator(0, "first_ratio", "plot")
-    drawn = [problems.make("random", n, d, rng) for _ in range(3)]
+    drawn = [problems.make("random", n, d, rng)]
     for index, power in enumerate((12, 20, 30, 40, 50)):
-        alphas = [float(a) for a in np.linspace(0.05, 0.8, 21) if 2.0 ** (power * (1 - a)) > 50]
+        alphas = [float(a) for a in np.linspace(0.05, 0.8, 16) if 2.0 ** (power * (1 - a)) > 50]
         law = [typical_ratio(1 << power, a, drawn) for a in alphas]
         left.semilogy(alphas, law, "-", marker="", color=f"C{index}", label=f"law, $m = 2^{{{power}}}$")
     for index, alpha in enumerate(EXPONENTS):

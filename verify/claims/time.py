@@ -59,7 +59,7 @@ ALPHAS = (0.24, 0.5)
 PAPER, SPARSE = ALPHAS
 EXPONENTS, EXPONENTS_THOROUGH = (12, 14, 16, 18), (12, 14, 16, 18, 20)
 SEEDS = 4
-ROUNDS = 5
+ROUNDS = 4
 MOST_REDRAWS = 20
 RUN = 6
 """Iterations of a whole run; on random inputs little but rounding is left of the residual then."""
