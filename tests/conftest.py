@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
+# One thread for linear algebra, before NumPy is loaded: on small matrices more threads only wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
-settings.register_profile("ordinary", derandomize=True, deadline=None, max_examples=50, database=None)
+settings.register_profile("ordinary", derandomize=True, deadline=None, max_examples=25, database=None)
 settings.register_profile("fresh", derandomize=False, deadline=None, max_examples=300, print_blob=True)
 settings.load_profile("ordinary")
 

@@ -52,6 +52,7 @@ def small_grid() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(deep_cost, "EXPONENTS", (9, 10, 11))
         patch.setattr(deep_cost, "SEEDS", 6)
+        patch.setattr(deep_cost, "SEEDS_CHECKED", 5)
         patch.setattr(deep_cost, "SLOPE_MARGIN", 0.12)  # few seeds and short
         patch.setattr(deep_cost, "TERMS", TERMS)
         patch.setattr(deep_cost, "SHAPES", [deep_cost.SHAPES[i] for i in (2, 4, 7, 8, 10, 11)])

@@ -24,7 +24,7 @@ from verify import same
 from verify.claims import EXPERIMENTS
 
 ROOT = Path(__file__).resolve().parents[2]
-KILLS = int(os.environ.get("KILLS", "2"))
+KILLS = int(os.environ.get("KILLS", "1"))
 SEED = int(os.environ.get("KILL_SEED", "0"))
 TIMED = {experiment.name for experiment in EXPERIMENTS if experiment.timed}
 CLAIMS = os.environ.get("KILL_CLAIMS", "search")

@@ -61,7 +61,7 @@ Results = Sequence[tuple[Inputs, Result]]
 
 RATE_SHIFTS = (0.0, 1.0, 2.0)
 RATE_N, RATE_D = 24, 8
-RATE_SEEDS, THOROUGH_RATE_SEEDS = 32, 96
+RATE_SEEDS, THOROUGH_RATE_SEEDS = 48, 96
 SMALLEST_WIDTH, LARGEST_WIDTH, THOROUGH_LARGEST_WIDTH = 2**8, 2**15, 2**17
 SLOPE_MARGIN = (-0.55, -0.45)
 LEVEL_MARGIN = (0.8, 1.2)  # of the square: the error itself to about 10%

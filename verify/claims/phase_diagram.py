@@ -74,7 +74,7 @@ N, D = 16, 16
 ANGLES = (0.2, 0.3, 0.45, 0.7)
 PLACES: tuple[Place, ...] = (*ANGLES, None)
 ALPHAS = (0.05, 0.1, 0.24, 0.4)
-SEEDS, SEEDS_THOROUGH = 6, 8
+SEEDS = 8
 SMALLEST, LARGEST, LARGEST_THOROUGH = 4, 16, 20
 """Widths are the powers of two between ``2^SMALLEST`` and ``2^LARGEST``."""
 TARGET = 1e-8
@@ -161,7 +161,7 @@ def cells(profile: Profile) -> list[Inputs]:
         {"angle": place, "alpha": alpha, "largest": largest, "seed": seed}
         for alpha in ALPHAS
         for place in PLACES
-        for seed in range(SEEDS_THOROUGH if profile.thorough else SEEDS)
+        for seed in range(SEEDS)
     ]
 
 
