@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-settings.register_profile("ordinary", derandomize=True, deadline=None, max_examples=25, database=None)
+settings.register_profile("ordinary", derandomize=True, deadline=None, max_examples=50, database=None)
 settings.register_profile("fresh", derandomize=False, deadline=None, max_examples=300, print_blob=True)
 settings.load_profile("ordinary")
 
