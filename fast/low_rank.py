@@ -325,7 +325,9 @@ class LowRankWeights:
         """Write ``W`` out: (p, q)."""
         W = np.array(self.initial)
         if self.rank:
-            W += (self.left.T @ self.right).toarray()
+            # Only where the factors touch: their product as a whole would have as many entries as W.
+            rows, columns = np.flatnonzero(self.touched_rows), np.flatnonzero(self.touched_columns)
+            W[np.ix_(rows, columns)] += self.left[:, rows].toarray().T @ self.right[:, columns].toarray()
         if self.block.size:
             W[np.ix_(self.rows, self.columns)] += self.block
         return W

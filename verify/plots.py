@@ -12,14 +12,18 @@ ground. Matplotlib's own first six colours are shown as these.
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from cycler import cycler
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.scale import LogTransform
+from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation
 from numpy.typing import ArrayLike
 
 PALETTE: dict[str, tuple[str, str]] = {
@@ -82,6 +86,8 @@ STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "verify",
 }
+
+RAISED = str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
 
 SIZE = (7.2, 3.6)
 """Inches; an experiment may enlarge its figure with ``figure.set_size_inches``."""
@@ -220,6 +226,35 @@ def _variable(match: re.Match[str]) -> str:
     return f"{before}var(--{known}, {colour})" if known else match.group()
 
 
+def as_power(value: float, place: int, *, base: float) -> str:
+    """Write a tick as a power, in plain characters: reading TeX would take a third of the time of a report.
+
+    Parameters
+    ----------
+    value : float
+        Above 0.
+    place : int
+        Of the tick on its axis; matplotlib passes it, and it does not matter.
+    base : float
+        Of the power.
+
+    Returns
+    -------
+    str
+        A number that is no power of the base is written as it is.
+
+    Examples
+    --------
+    >>> as_power(1024.0, 0, base=2), as_power(30.0, 1, base=10)
+    ('2\u00b9\u2070', '30')
+    """
+    del place
+    exponent = math.log(value, base)
+    if abs(exponent - round(exponent)) > 1e-9:
+        return f"{value:g}"
+    return f"{base:g}" + str(round(exponent)).translate(RAISED)
+
+
 def render(draw: Callable[[Figure], None], name: str, description: str) -> str:
     """Draw on a new figure in the common style and return it as an SVG element.
 
@@ -238,6 +273,12 @@ def render(draw: Callable[[Figure], None], name: str, description: str) -> str:
     with style.context(STYLE, after_reset=True):
         figure = new_figure()
         draw(figure)
+        for axes in figure.axes:
+            for axis in (axes.xaxis, axes.yaxis):
+                scale = axis.get_transform()
+                # Where an experiment has no labels of its own.
+                if isinstance(scale, LogTransform) and isinstance(axis.get_major_formatter(), LogFormatterSciNotation):
+                    axis.set_major_formatter(FuncFormatter(partial(as_power, base=scale.base)))
         return to_svg(figure, name, description)
 
 

@@ -22,7 +22,7 @@ passes them through the routines that decide all other claims. Kinds of data, ea
    and as far outside "fails"? (An engine that never decides errs never.)
 
 How it is decided. Not by the engine, which would be judge in its own cause: a share of trials has the bounds that
-follow from ``scipy.stats.binom`` by definition (`exact_bounds`), at confidence 95% over all shares of a claim.
+follow from the binomial distribution by definition (`exact_bounds`), at confidence 95% over all shares of a claim.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import ndtr
-from scipy.stats import binom
+from scipy.special import bdtr, bdtrc, ndtr
 
 from reference.notation import FloatArray
 from verify import problems, statistics, timing
@@ -239,9 +238,11 @@ ESTIMATES: dict[str, tuple[Callable[[Engine, np.random.Generator], Interval], fl
 
 def proportions(engine: Engine) -> Result:
     """Compute at every truth how probable it is that the interval contains it, and that a verdict on the edge errs."""
+    from scipy import stats  # half a second to load, which every worker would take
+
     found: Result = {"covered": [], "holds": [], "fails": []}
     for trials, truth in PROPORTIONS:
-        weights = binom.pmf(np.arange(trials + 1), trials, truth)
+        weights = stats.binom.pmf(np.arange(trials + 1), trials, truth)
         intervals = [engine.proportion_interval(successes, trials) for successes in range(trials + 1)]
         found["covered"].append(float(weights @ [each.low <= truth <= each.high for each in intervals]))
         for word in ("holds", "fails"):
@@ -264,8 +265,8 @@ def exact_bounds(hits: int, trials: int, confidence: float) -> tuple[float, floa
     (0.0, 0.036217, 0.036217)
     """
     tail = (1 - confidence) / 2
-    low = brentq(lambda p: binom.sf(hits - 1, trials, p) - tail, 0.0, 1.0, xtol=1e-12) if hits else 0.0
-    high = brentq(lambda p: binom.cdf(hits, trials, p) - tail, 0.0, 1.0, xtol=1e-12) if hits < trials else 1.0
+    low = brentq(lambda p: bdtrc(hits - 1, trials, p) - tail, 0.0, 1.0, xtol=1e-12) if hits else 0.0
+    high = brentq(lambda p: bdtr(hits, trials, p) - tail, 0.0, 1.0, xtol=1e-12) if hits < trials else 1.0
     return float(low), float(high)
 
 

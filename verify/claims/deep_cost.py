@@ -339,7 +339,9 @@ def dense_run(
         G = reference.multi_layer.gram_from(P, signals.hidden, trained)
         g = np.linalg.solve(G, signals.hidden[-1] @ network.signs - y)
         for layer in trained:
-            weights[layer - 1] -= (P[layer - 1] * g[:, np.newaxis]).T @ signals.hidden[layer - 1]
+            left, right = P[layer - 1] * g[:, np.newaxis], signals.hidden[layer - 1]
+            rows, columns = (np.flatnonzero(factor.any(axis=0)) for factor in (left, right))
+            weights[layer - 1][np.ix_(rows, columns)] -= left[:, rows].T @ right[:, columns]
     return states, read[1:]
 
 
@@ -648,13 +650,15 @@ def plot(figure: Figure, results: Results) -> None:
 
     for phase in ("forward", "backward", "factors", "gram", "step"):
         axes.loglog(widths, mean(phase), marker="o", markersize=4, label=phase)
+    starts = [np.mean([result["start"] for inputs, result in own if inputs["width"] == width]) for width in widths]
+    axes.loglog(widths, starts, marker="^", markersize=4, label="start, once")
     axes.loglog(widths, mean("scan", "dense"), "s--", color="black", markersize=4, label="scan of the dense loop")
     for number, phase in enumerate(("start", "backward")):
         law = [phase_law(phase, {"width": int(width), "n": POINT["n"]}) for width in widths]
         label = "laws n m k and n k^2, k = m Phi(-b)" if number == 0 else None
         axes.loglog(widths, law, ":", color="gray", marker="", label=label)
     axes.set_xscale("log", base=2)
-    axes.set(xlabel="width m", ylabel="work of one iteration", ylim=(None, 300 * axes.get_ylim()[1]))
+    axes.set(xlabel="width m", ylabel="work of one iteration, and of the start", ylim=(None, 300 * axes.get_ylim()[1]))
     axes.legend(frameon=False, ncols=2, loc="upper left")
 
 

@@ -36,13 +36,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import sympy as sp
 from scipy.special import ndtr, owens_t
 
 from reference.notation import UNIT_ROUNDOFF, FloatArray, closest_pair
 from reference.shifted_ntk import lambda_min_bounds
 from reference.shifted_ntk import shifted_ntk as reference_shifted_ntk
-from verify import problems, symbolic
+from verify import problems
 from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result, Verdict
 from verify.statistics import (
     Interval,
@@ -56,6 +55,8 @@ from verify.statistics import (
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from verify.symbolic import Identity
 
 Results = Sequence[tuple[Inputs, Result]]
 
@@ -270,6 +271,8 @@ def measure_bounds(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest
 
 def measure_symbolic(code: CodeUnderTest) -> Result:
     """Derive the identities, and compare two constants of the code; report by name whether each holds."""
+    from verify import symbolic  # loads SymPy, which every worker would do
+
     exponent = (*symbolic.mills_ratio(), symbolic.limit_exponent())
     moment = symbolic.relu_second_moment()
     return {
@@ -288,8 +291,10 @@ def measure_symbolic(code: CodeUnderTest) -> Result:
     }
 
 
-def same_moment(moment: symbolic.Identity, code: CodeUnderTest) -> bool:
+def same_moment(moment: Identity, code: CodeUnderTest) -> bool:
     """Tell whether the code's ``c_b`` is the derived one, to the rounding of a difference of two terms."""
+    import sympy as sp
+
     (b,) = moment.stated.free_symbols
     for shift in MOMENT_SHIFTS:
         # The derived form is 0/0 at b = 0; the stated one equals it and is not.
