@@ -54,7 +54,7 @@ ANSWERS: tuple[Answer, ...] = (
         "second-order methods, SGD, Adam and L-BFGS?",
         "Sublinear by exact counts, and by the clock far below dense Gauss-Newton with events, though not with the "
         "trees of the paper. Tuned first-order methods need more iterations, and more work to high accuracy; to a low "
-        "one on correlated inputs they need no more, and on small, well separated problems momentum is at least as fast.",
+        "one on correlated inputs no more, and on small, well separated problems momentum is at least as fast.",
         (
             "cost.forbidden",
             "events.forbidden",

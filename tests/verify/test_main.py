@@ -96,7 +96,9 @@ def test_a_run_prints_a_table_and_writes_results_and_report(
 
 
 @pytest.mark.parametrize(
-    ("chosen", "status"), [((GOOD,), 0), ((BAD,), 1), ((LOST,), 1), ((GOOD, LOST), 1)], ids=str
+    ("chosen", "status"),
+    [((GOOD,), 0), ((BAD,), 1), ((LOST,), 1), ((GOOD, LOST), 1)],
+    ids=["good", "bad", "lost", "good-and-lost"],
 )
 def test_exit_status(tmp_path: Path, chosen: tuple[Experiment, ...], status: int) -> None:
     assert main(tmp_path / "out", experiments=chosen) == status
