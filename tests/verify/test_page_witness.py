@@ -37,27 +37,55 @@ def verdicts(code: CodeUnderTest, only: Callable[[Inputs], bool] = first) -> dic
     return {claim: finding.verdict for claim, finding in findings(code, only).items()}
 
 
-@pytest.mark.parametrize(("columns", "each"), [(3, 1), (512, 1), (513, 2)])
-def test_pages_of_the_rows_that_were_read_are_counted(columns: int, each: int) -> None:
+@pytest.mark.parametrize("columns", [3, 512, 513, 2048, 9000])
+def test_rows_that_were_read_are_counted_and_keep_their_values(columns: int) -> None:
     array = pages.PagedArray(50, columns)
-    assert array.rows.shape == (50, columns)
-    assert array.pages_per_row == each
-    if not TELLS:
-        return
+    values = np.random.default_rng(0).standard_normal((50, columns))
+    array.rows[:] = values
     array.forget()
-    assert array.pages_read() == 0
-    array.rows[[3, 7, 7, 40]].sum()
-    assert array.pages_read() == 3 * each
+    assert array.rows_read() == (0 if TELLS else -1)
+    for column in (0, columns // 2, columns - 1):
+        array.forget()
+        array.rows[[3, 7, 7, 40], column].sum()
+        assert array.rows_read() == (3 if TELLS else -1)
+    np.testing.assert_array_equal(array.rows, values)
 
 
-def test_rows_need_a_shape() -> None:
+def test_nothing_that_the_process_reads_elsewhere_counts() -> None:
+    array, other = pages.PagedArray(50, 3), pages.PagedArray(70, 3)
+    array.forget()
+    other.rows.sum()
+    assert array.rows_read() == (0 if TELLS else -1)
+
+
+def test_the_shape_is_checked() -> None:
     with pytest.raises(InputError, match="pass at least one row"):
         pages.PagedArray(0, 3)
+    with pytest.raises(InputError, match="8193 rows, each a mapping of its own; pass at most 8192"):
+        pages.PagedArray(8193, 3)
 
 
-@pytest.mark.parametrize("missing", ["CLEAR", "MAPS"])
-def test_a_system_that_does_not_tell_leaves_the_claims_undecided(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, missing, Path("/nowhere/at/all"))
+@pytest.mark.skipif(not TELLS, reason="the mappings are Linux's")
+def test_an_array_that_is_kept_after_its_context_is_one_mapping() -> None:
+    def mappings() -> int:
+        return len(Path("/proc/self/maps").read_text().splitlines())
+
+    before = mappings()
+    with pages.PagedArray(2000, 3) as array:
+        assert mappings() >= before + 2000
+    assert mappings() < before + 1000
+    assert not array.tells()
+
+
+@pytest.mark.parametrize("missing", ["the table", "its length", "the mapping"])
+def test_a_system_that_does_not_tell_leaves_the_claims_undecided(
+    missing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "short").write_bytes(b"\xff" * 100)
+    if missing == "the mapping":
+        monkeypatch.delattr(pages.os, "memfd_create", raising=False)
+    else:
+        monkeypatch.setattr(pages, "FOUND", tmp_path / {"the table": "none", "its length": "short"}[missing])
     found = findings(CodeUnderTest())
     assert {finding.verdict for finding in found.values()} == {"undecided"}
     assert all("does not tell which pages" in finding.reason for finding in found.values())

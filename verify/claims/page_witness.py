@@ -2,17 +2,17 @@
 
 A tripwire (``cost.witness`` and its like) catches code whose results depend on what it must not read, or that computes
 with it. Code that only compares and discards passes. `verify.page_witness` sees such reads too: rows of the weights,
-nodes of a tree or columns of a matrix lie on pages of their own, and the system counts the pages read in one iteration.
+nodes of a tree or columns of a matrix lie on pages of their own, and the system tells which were read in one iteration.
 Three numbers are set side by side:
 
-- *witness*  pages read, over pages per row
+- *witness*  rows of which any page was read
 - *ledger*   rows according to the loop's own counters
 - *count*    rows according to separate code
 
 1. ``rows``     Tree loop: no row of the weights, by any of the three. Event loop: the rows computed in the ledger, the
    rows asked for by index (noted by a view of the weights, for which rows come due has no closed form), the witness's.
    Both with either solver.
-2. ``nodes``    A query of trees: nodes in the ledger, nodes above fired leaves (closed form), pages.
+2. ``nodes``    A query of trees: nodes in the ledger, nodes above fired leaves (closed form), those read.
 3. ``columns``  Deep loop, the matrix above the lowest trained layer: at most the columns of neurons that fire in the
    layer below, before or after the step. (The ledger counts entries, no columns, and is not compared.) The last
    layer alone: none after the preparation. Low-rank weights times one sparse vector: the entries in the ledger over
@@ -24,8 +24,9 @@ than Linux, the claims are undecided. It is blind to a private copy that was mad
 
 from __future__ import annotations
 
-import threading
+import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ from verify.statistics import Interval, make_finding
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTH, N, D, ALPHA = 1 << 14, 16, 8, 0.24
+WIDTH, N, D, ALPHA = 1 << 13, 16, 8, 0.24
 TREE_WIDTH, TREES, FOUND = 1 << 17, 4, 16
 """Nodes of 512 children fill a page; so wide that most nodes have no business with a query."""
 DEEP_WIDTH, DEEP_N, DEEP_D, DEEP_ALPHA = 1 << 11, 4, 16, 0.3
@@ -79,9 +80,6 @@ CLAIMS = (
     ),
 )
 
-ALONE = threading.Lock()
-"""The bits belong to the process; cells on two of its threads would clear each other's."""
-
 
 def cells(profile: Profile) -> list[Inputs]:
     """List the loops, each for every seed."""
@@ -93,47 +91,47 @@ def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Re
     """Put the three numbers of every iteration side by side."""
     special = {"query": query, "deep": columns, "last": last_layer, "low-rank": low_rank}
     loop = inputs["loop"]
-    with ALONE:
-        return special[loop](rng, code) if loop in special else rows(loop, rng, code)
+    return special[loop](rng, code) if loop in special else rows(loop, rng, code)
 
 
 def rows(loop: str, rng: np.random.Generator, code: CodeUnderTest) -> Result:
     """Train on weights with a page to each row."""
     problem = problems.make("random", N, D, rng)
     drawn = code.initialize(WIDTH, D, shift=shift_for(WIDTH, ALPHA), rng=rng)
-    paged = PagedArray(WIDTH, D)
-    paged.rows[:] = drawn.weights
-    result: Result = {"tells": paged.tells(), "witness": [], "ledger": [], "count": []}
-    events = loop.startswith("events")
-    solver = {"solver": "sketch", "rng": rng, "accuracy": LOOSE} if loop.endswith("sketch") else {}
-    start = code.start_events if events else code.start
-    run = start(TwoLayerNetwork(paged.rows, drawn.signs, drawn.shift), problem.X, problem.y, **solver)
-    seen = Seen()
-    for _ in range(ITERATIONS):
-        if events:
-            seen.attach(run)
-        paged.forget()
-        run.iterate()
-        result["witness"].append(paged.pages_read())
-        result["ledger"].append(run.counts[-1].get("compute", 0) / (N * (N + D)))
-        result["count"].append(len(np.unique(seen.read)) if events else 0)
-    return result
+    with PagedArray(WIDTH, D) as paged:
+        paged.rows[:] = drawn.weights
+        result: Result = {"tells": paged.tells(), "witness": [], "ledger": [], "count": []}
+        events = loop.startswith("events")
+        solver = {"solver": "sketch", "rng": rng, "accuracy": LOOSE} if loop.endswith("sketch") else {}
+        start = code.start_events if events else code.start
+        run = start(TwoLayerNetwork(paged.rows, drawn.signs, drawn.shift), problem.X, problem.y, **solver)
+        seen = Seen()
+        for _ in range(ITERATIONS):
+            if events:
+                seen.attach(run)
+            paged.forget()
+            run.iterate()
+            result["witness"].append(paged.rows_read())
+            result["ledger"].append(run.counts[-1].get("compute", 0) / (N * (N + D)))
+            result["count"].append(len(np.unique(seen.read)) if events else 0)
+        return result
 
 
 def query(rng: np.random.Generator, code: CodeUnderTest) -> Result:
     """Query trees whose nodes fill a page each."""
     scores = rng.standard_normal((TREES, TREE_WIDTH))
     forest = code.forest.build_from_blocks(TREES, TREE_WIDTH, [scores], fan_out=ENTRIES)
-    paged = []
-    for place, level in enumerate(forest.levels):
-        paged.append(PagedArray(level.shape[0] * level.shape[1], ENTRIES))
-        paged[-1].rows[:] = level.reshape(-1, ENTRIES)
-        forest.levels[place] = paged[-1].rows.reshape(level.shape)
     threshold = float(np.partition(scores.ravel(), -TREES * FOUND)[-TREES * FOUND])
-    tells = all(each.tells() for each in paged)
-    paged[0].forget()
-    forest.query(threshold)
-    witness = sum(each.pages_read() for each in paged)
+    with ExitStack() as paged_levels:
+        paged = [paged_levels.enter_context(PagedArray(math.prod(each.shape[:2]), ENTRIES)) for each in forest.levels]
+        for place, (level, each) in enumerate(zip(forest.levels, paged, strict=True)):
+            each.rows[:] = level.reshape(-1, ENTRIES)
+            forest.levels[place] = each.rows.reshape(level.shape)
+        tells = all(each.tells() for each in paged)
+        for each in paged:
+            each.forget()
+        forest.query(threshold)
+        witness = sum(each.rows_read() for each in paged)
     above = np.unique(np.flatnonzero(scores >= threshold) // ENTRIES)  # the width is a multiple of the fan-out
     return {
         "tells": tells,
@@ -147,52 +145,52 @@ def columns(rng: np.random.Generator, code: CodeUnderTest) -> Result:
     """Train two layers of a deep network, the upper matrix with pages to each column."""
     problem = problems.make("random", DEEP_N, DEEP_D, rng)
     drawn = code.deep_initialize(DEEP_WIDTH, DEEP_D, 2, shift=shift_for(DEEP_WIDTH, DEEP_ALPHA), rng=rng)
-    paged = PagedArray(DEEP_WIDTH, DEEP_WIDTH)
-    paged.rows[:] = drawn.weights[1].T
-    network = MultiLayerNetwork((drawn.weights[0], paged.rows.T), drawn.signs, drawn.shift, normalized=True)
-    states, _ = dense_run(network, problem, [1, 2], ITERATIONS)
-    result: Result = {"tells": paged.tells(), "witness": [], "ledger": [], "count": []}
-    run = code.start_deep(network, problem.X, problem.y, trained_layers=(1, 2))
-    for now, then in pairwise(states):
-        paged.forget()
-        run.iterate()
-        result["witness"].append(paged.pages_read() / paged.pages_per_row)
-        result["count"].append(int((now[1] | then[1]).any(axis=0).sum()))
-    return result
+    with PagedArray(DEEP_WIDTH, DEEP_WIDTH) as paged:
+        paged.rows[:] = drawn.weights[1].T
+        network = MultiLayerNetwork((drawn.weights[0], paged.rows.T), drawn.signs, drawn.shift, normalized=True)
+        states, _ = dense_run(network, problem, [1, 2], ITERATIONS)
+        result: Result = {"tells": paged.tells(), "witness": [], "ledger": [], "count": []}
+        run = code.start_deep(network, problem.X, problem.y, trained_layers=(1, 2))
+        for now, then in pairwise(states):
+            paged.forget()
+            run.iterate()
+            result["witness"].append(paged.rows_read())
+            result["count"].append(int((now[1] | then[1]).any(axis=0).sum()))
+        return result
 
 
 def last_layer(rng: np.random.Generator, code: CodeUnderTest) -> Result:
     """Train the last layer alone, its matrix with pages to each column."""
     problem = problems.make("random", DEEP_N, DEEP_D, rng)
     drawn = code.deep_initialize(DEEP_WIDTH, DEEP_D, 2, shift=shift_for(DEEP_WIDTH, LAST_ALPHA), rng=rng)
-    paged = PagedArray(DEEP_WIDTH, DEEP_WIDTH)
-    paged.rows[:] = drawn.weights[1].T
-    network = MultiLayerNetwork((drawn.weights[0], paged.rows.T), drawn.signs, drawn.shift)
-    result: Result = {"tells": paged.tells(), "witness": [], "ledger": [], "count": [0] * ITERATIONS}
-    run = code.last_layer(network, problem.X, rank_budget=None).run(problem.y)
-    for _ in range(ITERATIONS):
-        paged.forget()
-        run.iterate()
-        result["witness"].append(paged.pages_read() / paged.pages_per_row)
-    return result
+    with PagedArray(DEEP_WIDTH, DEEP_WIDTH) as paged:
+        paged.rows[:] = drawn.weights[1].T
+        network = MultiLayerNetwork((drawn.weights[0], paged.rows.T), drawn.signs, drawn.shift)
+        result: Result = {"tells": paged.tells(), "witness": [], "ledger": [], "count": [0] * ITERATIONS}
+        run = code.last_layer(network, problem.X, rank_budget=None).run(problem.y)
+        for _ in range(ITERATIONS):
+            paged.forget()
+            run.iterate()
+            result["witness"].append(paged.rows_read())
+        return result
 
 
 def low_rank(rng: np.random.Generator, code: CodeUnderTest) -> Result:
     """Multiply low-rank weights, their matrix with pages to each column, by one sparse vector after another."""
-    paged = PagedArray(DEEP_WIDTH, DEEP_WIDTH)
-    paged.rows[:] = rng.standard_normal(paged.rows.shape)
-    result: Result = {"tells": paged.tells(), "witness": [], "ledger": [], "count": []}
-    weights = code.low_rank(paged.rows.T)
-    for _ in range(ITERATIONS):
-        entries = rng.standard_normal((1, DEEP_WIDTH)) * (rng.random((1, DEEP_WIDTH)) < SPARSE)
-        vector, before = sparse.csr_array(entries), weights.work["read"]
-        paged.forget()
-        weights.multiply(vector)
-        result["witness"].append(paged.pages_read() / paged.pages_per_row)
-        result["ledger"].append((weights.work["read"] - before) / DEEP_WIDTH)
-        result["count"].append(int(np.count_nonzero(entries)))
-        weights.add(vector, vector)
-    return result
+    with PagedArray(DEEP_WIDTH, DEEP_WIDTH) as paged:
+        paged.rows[:] = rng.standard_normal(paged.rows.shape)
+        result: Result = {"tells": paged.tells(), "witness": [], "ledger": [], "count": []}
+        weights = code.low_rank(paged.rows.T)
+        for _ in range(ITERATIONS):
+            entries = rng.standard_normal((1, DEEP_WIDTH)) * (rng.random((1, DEEP_WIDTH)) < SPARSE)
+            vector, before = sparse.csr_array(entries), weights.work["read"]
+            paged.forget()
+            weights.multiply(vector)
+            result["witness"].append(paged.rows_read())
+            result["ledger"].append((weights.work["read"] - before) / DEEP_WIDTH)
+            result["count"].append(int(np.count_nonzero(entries)))
+            weights.add(vector, vector)
+        return result
 
 
 def decide(results: Sequence[tuple[Inputs, Result]]) -> list[Finding]:
@@ -246,7 +244,7 @@ def plot(figure: Figure, results: Sequence[tuple[Inputs, Result]]) -> None:
         axes.loglog(expected, read, "o", markersize=5, label=loop)
     line = [1, 1 + max(value for _, r in results for value in r["count"])]
     axes.loglog(line, line, "--", color="black", marker="", label="equal")
-    axes.set(xlabel="1 + expected", ylabel="1 + pages read, over pages each")
+    axes.set(xlabel="1 + expected", ylabel="1 + read")
     axes.legend(frameon=False)
 
 
