@@ -77,6 +77,19 @@ def test_an_array_that_is_kept_after_its_context_is_one_mapping() -> None:
     assert not array.tells()
 
 
+@pytest.mark.skipif(not TELLS, reason="the mappings are Linux's")
+def test_a_process_short_of_mappings_keeps_those_it_has_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    few = tmp_path / "most"
+    few.write_text(f"{len(pages.MAPPINGS.read_bytes().splitlines()) + 3000}\n")
+    monkeypatch.setattr(pages, "MOST_MAPPINGS", few)
+    before = len(pages.MAPPINGS.read_bytes().splitlines())
+    array = pages.PagedArray(2000, 3)
+    assert len(pages.MAPPINGS.read_bytes().splitlines()) < before + 100
+    array.rows[:] = 1.5
+    assert array.rows_read() == -1
+    assert (array.rows == 1.5).all()
+
+
 @pytest.mark.parametrize("missing", ["the table", "its length", "the mapping"])
 def test_a_system_that_does_not_tell_leaves_the_claims_undecided(
     missing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
