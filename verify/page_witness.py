@@ -6,8 +6,9 @@ again, and ``/proc/self/pagemap`` tells which have been found. A row that was re
 it and throws the result away. Linux also finds the neighbours of a page, as far as one mapping goes; therefore every
 row has a mapping of its own. Rows lie in the file in reverse order, or neighbouring mappings would be joined.
 
-What it does not see: reads of a copy, for that has other pages; and how often a row was read. The *referenced* bits of
-pages would tell the same, but the system clears them when it likes (to learn which memory is idle), so they get lost.
+What it does not see: reads of a copy, for that has other pages, or by another process; and how often a row was read.
+The *referenced* bits of pages would tell the same, but the system clears them when it likes (to learn which memory is
+idle), so they get lost.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ PAGE = 4096
 ENTRIES = PAGE // 8
 """Numbers of eight bytes on a page."""
 FOUND = Path("/proc/self/pagemap")
+MAPPINGS, MOST_MAPPINGS = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
+SPARE = 1 << 12
+"""Mappings that are left to the rest of the process; without any it could not even allocate an array."""
 PRESENT = np.uint64(1 << 63)
 FIXED = 0x10
 """``MAP_FIXED``, to map at a given place, which `mmap` does not offer."""
@@ -61,7 +65,7 @@ class PagedArray:
         self._mapping = mmap.mmap(-1, rows * self._pages * PAGE)
         whole: FloatArray = np.frombuffer(self._mapping, dtype=np.float64)
         self._start = whole.ctypes.data
-        self._in_a_file = hasattr(os, "memfd_create") and _put_in_a_file(self._mapping, self._start, rows)
+        self._in_a_file = _room(rows) and _put_in_a_file(self._mapping, self._start, rows)
         whole.fill(0.0)  # a page that nothing was written to does not exist
         self.rows: FloatArray = whole.reshape(rows, -1)[:, :columns]
 
@@ -106,6 +110,16 @@ class PagedArray:
             if self.rows_read() != rows:
                 return False
         return True
+
+
+def _room(rows: int) -> bool:
+    """Tell whether there are such files here, and so many mappings left, with some to spare."""
+    if not hasattr(os, "memfd_create"):
+        return False
+    try:
+        return len(MAPPINGS.read_bytes().splitlines()) + rows + SPARE <= int(MOST_MAPPINGS.read_text())
+    except (OSError, ValueError):
+        return False
 
 
 def _put_in_a_file(mapping: mmap.mmap, start: int, rows: int) -> bool:

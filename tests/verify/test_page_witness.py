@@ -72,9 +72,22 @@ def test_an_array_that_is_kept_after_its_context_is_one_mapping() -> None:
 
     before = mappings()
     with pages.PagedArray(2000, 3) as array:
-        assert mappings() >= before + 2000
+        assert mappings() >= before + 1500  # what other tests left behind may go meanwhile
     assert mappings() < before + 1000
     assert not array.tells()
+
+
+@pytest.mark.skipif(not TELLS, reason="the mappings are Linux's")
+def test_a_process_short_of_mappings_keeps_those_it_has_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    few = tmp_path / "most"
+    few.write_text(f"{len(pages.MAPPINGS.read_bytes().splitlines()) + 3000}\n")
+    monkeypatch.setattr(pages, "MOST_MAPPINGS", few)
+    before = len(pages.MAPPINGS.read_bytes().splitlines())
+    array = pages.PagedArray(2000, 3)
+    assert len(pages.MAPPINGS.read_bytes().splitlines()) < before + 100
+    array.rows[:] = 1.5
+    assert array.rows_read() == -1
+    assert (array.rows == 1.5).all()
 
 
 @pytest.mark.parametrize("missing", ["the table", "its length", "the mapping"])
@@ -87,20 +100,22 @@ def test_a_system_that_does_not_tell_leaves_the_claims_undecided(
     else:
         monkeypatch.setattr(pages, "FOUND", tmp_path / {"the table": "none", "its length": "short"}[missing])
     found = findings(CodeUnderTest())
+    assert found.pop("page_witness.memory").verdict == "holds"
     assert {finding.verdict for finding in found.values()} == {"undecided"}
     assert all("does not tell which pages" in finding.reason for finding in found.values())
 
 
 def test_witness_ledger_and_count_agree() -> None:
-    expected = "holds" if TELLS else "undecided"
-    assert verdicts(CodeUnderTest()) == {claim.id: expected for claim in page_witness.CLAIMS}
+    expected = dict.fromkeys([claim.id for claim in page_witness.CLAIMS], "holds" if TELLS else "undecided")
+    assert verdicts(CodeUnderTest()) == expected | {"page_witness.memory": "holds"}
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
 def test_reads_that_are_not_counted_are_caught(fault: Fault) -> None:
     assert fault.only is not None
     found = verdicts(fault.code, fault.only)
-    expected = fault.caught_by if TELLS else dict.fromkeys(fault.caught_by, "undecided")
+    told = TELLS or "page_witness.memory" in fault.caught_by
+    expected = fault.caught_by if told else dict.fromkeys(fault.caught_by, "undecided")
     assert {claim: found[claim] for claim in fault.caught_by} == expected
 
 
@@ -108,8 +123,8 @@ def test_every_claim_has_a_fault() -> None:
     check([page_witness.EXPERIMENT], FAULTS)
 
 
-def test_the_tripwire_is_blind_to_what_only_compares_and_both_to_a_private_copy() -> None:
-    """Says what is not seen; when this fails, a witness has become better and the docstrings are out of date."""
+def test_the_tripwire_is_blind_to_what_only_compares_and_pages_to_a_private_copy() -> None:
+    """Says what either does not see, so that both are needed, and the memory; see there when this fails."""
     rng = np.random.default_rng(0)
     problem = problems.make("random", 4, 8, rng)
     network = initialize(1 << 11, 8, shift=shift_for(1 << 11, cost.ALPHA), rng=rng)

@@ -17,18 +17,24 @@ Three numbers are set side by side:
    layer below, before or after the step. (The ledger counts entries, no columns, and is not compared.) The last
    layer alone: none after the preparation. Low-rank weights times one sparse vector: the entries in the ledger over
    ``m``, the vector's entries other than 0, the columns seen by the witness.
+4. ``memory``   Pages are blind to a private copy that was made before the iteration. So on few points with many inputs
+   each, where a loop has little to remember: does it keep less than a fiftieth of the weights' size? And on many
+   neurons of which few fire: does an iteration take less memory than a tenth of one number for each neuron? Python's
+   allocator tells, on any system.
 
 Before each measurement the witness itself is tried (`PagedArray.tells`). Where it does not tell, as on systems other
-than Linux, the claims are undecided. It is blind to a private copy that was made before the iteration.
+than Linux, the first three claims are undecided.
 """
 
 from __future__ import annotations
 
+import gc
 import math
+import tracemalloc
 from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
@@ -50,6 +56,10 @@ TREE_WIDTH, TREES, FOUND = 1 << 17, 4, 16
 """Nodes of 512 children fill a page; so wide that most nodes have no business with a query."""
 DEEP_WIDTH, DEEP_N, DEEP_D, DEEP_ALPHA = 1 << 11, 4, 16, 0.3
 LAST_ALPHA, LOOSE, SPARSE = 0.1, 1e-3, 1 / 64
+MEMORY = ("tree-memory", "events-memory")
+KEPT: Inputs = {"width": 1 << 14, "d": 256, "alpha": 0.24}
+TAKEN: Inputs = {"width": 1 << 20, "d": 2, "alpha": 0.5}
+MEMORY_N, KEPT_MARGIN, TAKEN_MARGIN = 2, 0.02, 0.1
 ITERATIONS, SEEDS = 3, 1
 """Counts are exact; one seed shows them, and a fault shows at any."""
 PARTS = {
@@ -78,19 +88,28 @@ CLAIMS = (
         "low-rank weights exactly those that it counts.",
         "ours",
     ),
+    Claim(
+        "page_witness.memory",
+        "Loops on trees and on events keep no copy of a fiftieth of the weights for their iterations, and none of "
+        "these forms an array as long as a tenth of the width.",
+        "ours",
+    ),
 )
 
 
 def cells(profile: Profile) -> list[Inputs]:
     """List the loops, each for every seed."""
     seeds = SEEDS * (8 if profile.thorough else 1)
-    return [{"loop": loop, "seed": seed} for loops in PARTS.values() for loop in loops for seed in range(seeds)]
+    loops = [loop for part in (*PARTS.values(), MEMORY) for loop in part]
+    return [{"loop": loop, "seed": seed} for loop in loops for seed in range(seeds)]
 
 
 def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Result:
     """Put the three numbers of every iteration side by side."""
     special = {"query": query, "deep": columns, "last": last_layer, "low-rank": low_rank}
     loop = inputs["loop"]
+    if loop in MEMORY:
+        return memory(loop, rng, code)
     return special[loop](rng, code) if loop in special else rows(loop, rng, code)
 
 
@@ -193,9 +212,43 @@ def low_rank(rng: np.random.Generator, code: CodeUnderTest) -> Result:
         return result
 
 
+def memory(loop: str, rng: np.random.Generator, code: CodeUnderTest) -> Result:
+    """Tell what a loop keeps of the weights, and what an iteration takes of one number for each neuron."""
+    start = code.start_events if loop.startswith("events") else code.start
+
+    def begin(point: Inputs) -> tuple[int, Any, int]:
+        problem = problems.make("random", MEMORY_N, point["d"], rng)
+        shift = shift_for(point["width"], point["alpha"])
+        network = code.initialize(point["width"], point["d"], shift=shift, rng=rng)
+        before = tracemalloc.get_traced_memory()[0]
+        run = start(network, problem.X, problem.y)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0] - before, run, network.weights.nbytes
+
+    tracemalloc.start()
+    try:
+        kept, _, size = begin(KEPT)
+        _, run, _ = begin(TAKEN)
+        taken = 0
+        for _ in range(ITERATIONS):
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            run.iterate()
+            taken = max(taken, tracemalloc.get_traced_memory()[1] - before)
+    finally:
+        tracemalloc.stop()
+    # Python itself takes some kilobytes more here or there, which must not show; so shares are rounded up.
+    shares = (kept / size, KEPT_MARGIN), (taken / 8 / TAKEN["width"], TAKEN_MARGIN)
+    return {
+        name: math.ceil(2 * share / margin) / 2 for name, (share, margin) in zip(("kept", "taken"), shares, strict=True)
+    }
+
+
 def decide(results: Sequence[tuple[Inputs, Result]]) -> list[Finding]:
     """Compare the numbers, where the witness tells."""
-    return [_find(part, [(i, r) for i, r in results if i["loop"] in loops]) for part, loops in PARTS.items()]
+    return [_find(part, [(i, r) for i, r in results if i["loop"] in loops]) for part, loops in PARTS.items()] + [
+        _find_memory([(i, r) for i, r in results if i["loop"] in MEMORY])
+    ]
 
 
 DOMAINS = {
@@ -204,6 +257,28 @@ DOMAINS = {
     "columns": f"m={DEEP_WIDTH}, n={DEEP_N}, d={DEEP_D}, alpha={DEEP_ALPHA} and normalized, last layer {LAST_ALPHA}, "
     f"depth 2, {ITERATIONS} iterations",
 }
+
+
+def _find_memory(own: Sequence[tuple[Inputs, Result]]) -> Finding:
+    """Decide from the largest share of what is allowed."""
+    margin = "<= 1 (memory as a share of what is allowed)"
+    sizes = (f"m={point['width']}, n={MEMORY_N}, d={point['d']}, alpha={point['alpha']}" for point in (KEPT, TAKEN))
+    domain = "; ".join(sizes)
+    if not own:
+        return make_finding(
+            "page_witness.memory", None, "undecided", margin=margin, domain=domain, reason="Nothing was measured."
+        )
+    shares = [result[name] for _, result in own for name in ("kept", "taken")]
+    listed = [f"{inputs['loop'].removesuffix('-memory')} {r['kept']:g}, {r['taken']:g}" for inputs, r in own]
+    return make_finding(
+        "page_witness.memory",
+        Interval(max(shares), min(shares), max(shares)),
+        "holds" if max(shares) <= 1 else "fails",
+        margin=margin,
+        domain=domain,
+        reason=f"What is kept over {KEPT_MARGIN:g} of the weights, and what an iteration takes over {TAKEN_MARGIN:g} "
+        f"of a number for each neuron, in halves, rounded up: {'; '.join(listed)}.",
+    )
 
 
 def _find(part: str, own: Sequence[tuple[Inputs, Result]]) -> Finding:
@@ -238,6 +313,7 @@ def _find(part: str, own: Sequence[tuple[Inputs, Result]]) -> Finding:
 def plot(figure: Figure, results: Sequence[tuple[Inputs, Result]]) -> None:
     """Draw what the system saw read, in rows, nodes or columns, against what separate code expects."""
     axes = figure.subplots()
+    results = [(i, r) for i, r in results if i["loop"] not in MEMORY]
     for loop in dict.fromkeys(inputs["loop"] for inputs, _ in results):
         own = [r for i, r in results if i["loop"] == loop]
         expected, read = ([1 + value for r in own for value in r[name]] for name in ("count", "witness"))
