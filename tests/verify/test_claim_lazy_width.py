@@ -18,14 +18,18 @@ from fast.lazy_width import LazyNetwork
 from reference.two_layer import TwoLayerNetwork, initialize
 from verify.claims import lazy_width
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
-from verify.faults.lazy_width import Defect, draw
+from verify.faults.fault import Fault
+from verify.faults.lazy_width import FAULTS, Defect, draw
 
 Results = list[tuple[Inputs, Result]]
 PART = {"fired": "tails", "shared": "tails", "law": "tails", "signs": "tails"} | {
     "touched": "repeats",
     "spread": "repeats",
     "first_ratio": "ratios",
+    "extended": "extended",
+    "missing": "extended",
 }
+EXTENDED = {"lazy_width.extended", "lazy_width.missing"}
 
 
 @cache
@@ -56,6 +60,9 @@ def simulated(changes: Callable[[Inputs], Result] = lambda _: {}) -> Results:
             along, across = (rng.multinomial(2048, np.full(50, 0.02)).tolist() for _ in range(2))
             result = {"fired": 2048 * noise[0], "shared": shared * noise[1], "along": along, "across": across}
             result["sign_row"] = 0.005 * rng.standard_normal()
+        elif cell["part"] == "extended":
+            shared = 2048 * lazy_width.shared_given_fired(lazy_width.shift_at(cell["width"]), 0.3)
+            result = {"fired": 2048 * noise[0], "shared": shared * noise[1], "missed": 0.3 * noise[2]}
         elif cell["part"] == "repeats":
             result = {"lazy_mean": 50 * noise[0], "full_mean": 50 * noise[1]}
             result |= {"lazy_variance": 40 * noise[2] ** 20, "full_variance": 40 * noise[3] ** 20}
@@ -126,13 +133,22 @@ def test_tails_are_measured_by_the_definition(monkeypatch: pytest.MonkeyPatch) -
     assert result["sign_row"] == pytest.approx(float(expected), abs=1e-12)
 
 
+@pytest.mark.parametrize("fault", [each for each in FAULTS if each.caught_by.keys() & EXTENDED], ids=lambda each: each.id)
+def test_what_is_wrong_with_extensions_is_caught(fault: Fault) -> None:
+    cells = [cell for cell in lazy_width.cells(Profile()) if cell["part"] == "extended" and cell["seed"] < 4]
+    results = [(cell, lazy_width.measure(cell, np.random.default_rng(cell["seed"]), fault.code)) for cell in cells]
+    others = [(cell, result) for cell, result in simulated() if cell["part"] != "extended"]
+    found = verdicts(others + results)
+    assert {claim: found[claim.split(".")[1]] for claim in fault.caught_by} == fault.caught_by
+
+
 def test_true_laws_hold_and_findings_come_in_order() -> None:
     findings = lazy_width.EXPERIMENT.decide(simulated())
     assert [finding.claim for finding in findings] == [claim.id for claim in lazy_width.CLAIMS]
     assert {finding.verdict for finding in findings} == {"holds"}
 
 
-@pytest.mark.parametrize("part", ["tails", "repeats", "ratios"])
+@pytest.mark.parametrize("part", ["tails", "repeats", "ratios", "extended"])
 @pytest.mark.parametrize("sampler", ["project", "none"])
 def test_sound_samplers_fail_nothing(sampler: Literal["project", "none"], part: str) -> None:
     found = verdicts_of(sampler, part)
@@ -172,6 +188,9 @@ def test_a_faulty_sampler_fails_the_claim_meant_for_it(defect: Defect, claim: st
         ("repeats", {"lazy_mean": 51.0}, "touched"),
         ("repeats", {"lazy_variance": 50.0}, "spread"),
         ("ratios", {"full_log_ratio": -1.6}, "first_ratio"),
+        ("extended", {"fired": 2048 * 1.02}, "extended"),
+        ("extended", {"shared": 900.0}, "extended"),
+        ("extended", {"missed": 1.1}, "missing"),
     ],
 )
 def test_planted_numbers_fail_their_claim_alone(part: str, change: Result, caught: str | None) -> None:

@@ -20,6 +20,12 @@ widths where those are cheap:
 6. ``spread``       Does that number vary as much? Its mean would not tell a binomial from a Poisson or a fixed number.
 7. ``first_ratio``  Is the residual ratio of the first Gauss-Newton step the same?
 
+Of networks that were drawn for one point of each pair and extended by the other (`LazyNetwork.extend`):
+
+8. ``extended``     Are the first two laws met by all points, as if all had been given at the start?
+9. ``missing``      Before it is extended, a network predicts the other points without the neurons that it lacks. Is the
+   mean square of what they add no more than `LazyNetwork.missing_deviation` says?
+
 How it is measured
 1. The unit of evidence is a seed: fresh data, fresh draws. Each claim is that a difference lies within a margin; "not
    significantly different" would reward small samples.
@@ -34,6 +40,7 @@ Cost of a cell: 10 to 400 ms.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -56,6 +63,7 @@ N, D = 16, 8
 FIRED = 2048
 """``K``, neurons that fire on a point on average."""
 LOG_WIDTHS = (14, 16, 20, 30, 40, 50)
+LOG_EXTENDED = (20, 40)
 """At 2^14 two of the 16 points are fired on by a neuron on average, so that all neurons have to be drawn."""
 ANGLE = problems.ANGLES["pairs"]
 BINS = 50
@@ -110,6 +118,18 @@ CLAIMS = (
         "data: the mean log ratios agree within 0.03.",
         "ours",
     ),
+    Claim(
+        "lazy_width.extended",
+        "In networks drawn for one point of each pair and extended by the other, as many neurons fire on a point, "
+        "within 1%, and on both points of a pair, within 2%, as if all points had been given at once.",
+        "ours",
+    ),
+    Claim(
+        "lazy_width.missing",
+        "What the neurons that a network lacks would add to predictions on other points is, in mean square, no more "
+        "than it says.",
+        "ours",
+    ),
 )
 
 
@@ -150,13 +170,16 @@ def cells(profile: Profile) -> list[Inputs]:
     """List the widths, then the comparisons with full draws, each for every seed."""
     seeds = range(SEEDS_THOROUGH if profile.thorough else SEEDS)
     tails = [{"part": "tails", "width": 1 << log, "seed": seed} for log in LOG_WIDTHS for seed in seeds]
-    return tails + [{"part": part, "seed": seed} for part in ("repeats", "ratios") for seed in seeds]
+    extended = [{"part": "extended", "width": 1 << log, "seed": seed} for log in LOG_EXTENDED for seed in seeds]
+    return tails + extended + [{"part": part, "seed": seed} for part in ("repeats", "ratios") for seed in seeds]
 
 
 def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Result:
     """Measure one cell of the part that its inputs name."""
     if inputs["part"] == "tails":
         return measure_tails(inputs["width"], rng, code)
+    if inputs["part"] == "extended":
+        return measure_extended(inputs["width"], rng, code)
     return (measure_repeats if inputs["part"] == "repeats" else measure_ratios)(rng, code)
 
 
@@ -179,6 +202,23 @@ def measure_tails(width: int, rng: np.random.Generator, code: CodeUnderTest) -> 
         "along": histogram(along_law),
         "across": histogram(across_law),
         "sign_row": float(row @ network.signs / max(np.linalg.norm(row) * math.sqrt(len(row)), 1e-300)),
+    }
+
+
+def measure_extended(width: int, rng: np.random.Generator, code: CodeUnderTest) -> Result:
+    """Draw a lazy network for one point of each pair, and extend it by the other."""
+    X = problems.make("pairs", N, D, rng).X
+    shift = shift_at(width)
+    network = code.lazy_initialize(X[::2], width=width, shift=shift, rng=rng)
+    extended = network.extend(X[1::2], rng=rng)
+    fires = np.greater_equal(X @ extended.weights.T, shift)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that neurons are missing is the point here
+        missed = extended.predict(X[1::2]) - network.predict(X[1::2])
+    return {
+        "fired": float(fires[1::2].sum(axis=1).mean()),
+        "shared": float((fires[::2] & fires[1::2]).sum(axis=1).mean()),
+        "missed": float(np.mean((missed / network.missing_deviation(X[1::2])) ** 2)),
     }
 
 
@@ -266,9 +306,9 @@ def largest_distance(tails: Results) -> statistics.Interval:
 
 
 def decide(results: Results) -> list[Finding]:
-    """Decide the seven claims, each from the cells of its part."""
-    tails, repeats, ratios = (select(results, part) for part in ("tails", "repeats", "ratios"))
-    tails_domain, repeats_domain, ratios_domain = domains(results)
+    """Decide the claims, each from the cells of its part."""
+    tails, repeats, ratios, extended = (select(results, part) for part in ("tails", "repeats", "ratios", "extended"))
+    tails_domain, repeats_domain, ratios_domain, extended_domain = domains(results)
     law = largest_distance(tails)
     return [
         _within(0, per_seed(tails, off_the_fired_law), FIRED_MARGIN, tails_domain, "Mean of log(fired / K)"),
@@ -310,7 +350,42 @@ def decide(results: Results) -> list[Finding]:
             ratios_domain,
             "Difference of the mean log ratios",
         ),
+        _find_extended(extended, extended_domain),
+        _find_missing(extended, extended_domain),
     ]
+
+
+def _find_extended(results: Results, domain: str) -> Finding:
+    """Take the worse of the two laws, each as a share of its margin."""
+    laws = (off_the_fired_law, FIRED_MARGIN), (off_the_shared_law, SHARED_MARGIN)
+    fired, shared = (
+        statistics.t_interval(
+            [value / margin for value in per_seed(results, law)], confidence=1 - ERROR_RATE / len(laws)
+        )
+        for law, margin in laws
+    )
+    worse = max(fired, shared, key=lambda interval: max(abs(interval.low), abs(interval.high)))
+    return statistics.make_finding(
+        "lazy_width.extended",
+        worse,
+        statistics.decide_inside(worse, -1, 1),
+        margin="within +-1 of 0 (share of the margin)",
+        domain=domain,
+        reason=f"Worse of log(fired / K) over {FIRED_MARGIN:g} and log(shared / (K c)) over {SHARED_MARGIN:g}; 95% "
+        "intervals for both together.",
+    )
+
+
+def _find_missing(results: Results, domain: str) -> Finding:
+    interval = statistics.t_interval(per_seed(results, lambda _, result: float(result["missed"])))
+    return statistics.make_finding(
+        "lazy_width.missing",
+        interval,
+        statistics.decide_below(interval, 1.0),
+        margin="<= 1 (share of the bound on the mean square)",
+        domain=domain,
+        reason=f"Mean over points and widths, 95% interval over {len({i['seed'] for i, _ in results})} seeds.",
+    )
 
 
 def _within(claim: int, values: list[float], margin: float, domain: str, what: str) -> Finding:
@@ -325,16 +400,18 @@ def _within(claim: int, values: list[float], margin: float, domain: str, what: s
     )
 
 
-def domains(results: Results) -> tuple[str, str, str]:
+def domains(results: Results) -> tuple[str, str, str, str]:
     """Say for which sizes, data and shift the verdicts of each part speak."""
     seeds = len({inputs["seed"] for inputs, _ in results})
-    widths = ", ".join(f"2^{log}" for log in LOG_WIDTHS)
+    widths, extended = (", ".join(f"2^{log}" for log in logs) for logs in (LOG_WIDTHS, LOG_EXTENDED))
     return (
         f"n={N}, d={D}, m={widths}, shift such that m Phi(-b)={FIRED}, pairs at angle {ANGLE}, {seeds} seeds",
         f"n={REPEATED_N}, d={REPEATED_D}, m={REPEATED_WIDTH}, b={REPEATED_SHIFT}, pairs at angle {ANGLE}, "
         f"{REPEATS} lazy and {REPEATS} full draws a seed, {seeds} seeds",
         f"n={N}, d={D}, m=2^{int(math.log2(RATIO_WIDTH))}, b=sqrt(2 alpha ln m) at alpha={RATIO_ALPHA}, random unit "
         f"inputs, labels +-1, {RATIO_REPEATS} lazy and {RATIO_REPEATS} full draws a seed, {seeds} seeds",
+        f"n={N // 2} and {N // 2} more, d={D}, m={extended}, shift such that m Phi(-b)={FIRED}, pairs at angle "
+        f"{ANGLE}, {seeds} seeds",
     )
 
 

@@ -6,9 +6,10 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
-from fast.lazy_width import LazyNetwork
+from fast.lazy_width import LazyNetwork, initialize
 from reference.notation import FloatArray
 from verify.experiment import Inputs
 from verify.faults.fault import Fault
@@ -66,7 +67,36 @@ def draw(
     return LazyNetwork(weights[:kept], signs[:kept], shift, width, X)
 
 
-SOME = {"tails": 4, "repeats": 20, "ratios": 6}
+class NothingRejected(LazyNetwork):
+    """Extends itself by all neurons that fire on the further points, also where they fire on a given one."""
+
+    def extend(self, points: ArrayLike, *, rng: np.random.Generator) -> LazyNetwork:
+        """Draw more neurons."""
+        more = initialize(points, width=self.width, shift=self.shift, rng=rng)
+        weights, signs, together = (
+            np.concatenate([getattr(network, name) for network in (self, more)])
+            for name in ("weights", "signs", "points")
+        )
+        return LazyNetwork(weights, signs, self.shift, self.width, together)
+
+
+class SmallDeviation(LazyNetwork):
+    """Says that predictions lack a tenth of what they may lack."""
+
+    def missing_deviation(self, X: FloatArray) -> FloatArray:
+        """Bound what is missing."""
+        return super().missing_deviation(X) / 10
+
+
+def drawn_as(
+    X: ArrayLike, *, width: int, shift: float, rng: np.random.Generator, kind: type[LazyNetwork]
+) -> LazyNetwork:
+    """Draw a network of another class."""
+    network = initialize(X, width=width, shift=shift, rng=rng)
+    return kind(network.weights, network.signs, network.shift, network.width, network.points)
+
+
+SOME = {"tails": 4, "repeats": 20, "ratios": 6, "extended": 6}
 
 
 def some(inputs: Inputs) -> bool:
@@ -105,6 +135,22 @@ FAULTS = (
         "value",
         {"lazy_width.signs": "fails"},
         {"lazy_initialize": partial(draw, defect="first signs")},
+        only=some,
+    ),
+    Fault(
+        "extension-rejects-nothing",
+        "A network is extended by every neuron that fires on a further point, also if it fires on a given one.",
+        "value",
+        {"lazy_width.extended": "fails"},
+        {"lazy_initialize": partial(drawn_as, kind=NothingRejected)},
+        only=some,
+    ),
+    Fault(
+        "deviation-too-small",
+        "A network says that its predictions on other points lack a tenth of what they may lack.",
+        "value",
+        {"lazy_width.missing": "fails"},
+        {"lazy_initialize": partial(drawn_as, kind=SmallDeviation)},
         only=some,
     ),
     Fault(
