@@ -133,7 +133,9 @@ def test_tails_are_measured_by_the_definition(monkeypatch: pytest.MonkeyPatch) -
     assert result["sign_row"] == pytest.approx(float(expected), abs=1e-12)
 
 
-@pytest.mark.parametrize("fault", [each for each in FAULTS if each.caught_by.keys() & EXTENDED], ids=lambda each: each.id)
+@pytest.mark.parametrize(
+    "fault", [each for each in FAULTS if each.caught_by.keys() & EXTENDED], ids=lambda fault: fault.id
+)
 def test_what_is_wrong_with_extensions_is_caught(fault: Fault) -> None:
     cells = [cell for cell in lazy_width.cells(Profile()) if cell["part"] == "extended" and cell["seed"] < 4]
     results = [(cell, lazy_width.measure(cell, np.random.default_rng(cell["seed"]), fault.code)) for cell in cells]
