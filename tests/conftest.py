@@ -15,6 +15,7 @@ from hypothesis import settings
 
 settings.register_profile("ordinary", derandomize=True, deadline=None, max_examples=50, database=None)
 settings.register_profile("fresh", derandomize=False, deadline=None, max_examples=300, print_blob=True)
+settings.register_profile("mutation", derandomize=True, deadline=None, max_examples=10, database=None)
 settings.load_profile("ordinary")
 
 
