@@ -26,8 +26,8 @@ def floating_point_errors_raise() -> Iterator[None]:
         yield
 
 
-OTHERS = 50
-"""Tests of other modules that are tried on a mutant (`verify.mutation`)."""
+OTHERS, WITHOUT_OWN = 15, 100
+"""Tests of other modules that are tried on a mutant (`verify.mutation`), and where it has no tests of its own."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,5 +35,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     mutant = re.match(r"(\w+)\.(\w+)\.\w+__mutmut_\d", os.environ.get("MUTANT_UNDER_TEST", ""))
     if mutant:
         own = {item.nodeid for item in items if item.nodeid.startswith(f"tests/{mutant[1]}/test_{mutant[2]}.py:")}
-        others = {item.nodeid for item in [item for item in items if item.nodeid not in own][:OTHERS]}
+        most = OTHERS if own else WITHOUT_OWN
+        others = {item.nodeid for item in [item for item in items if item.nodeid not in own][:most]}
         items[:] = [item for item in items if item.nodeid in own | others]

@@ -150,7 +150,7 @@ def test_lookups_return_single_scores_and_columns() -> None:
         ([-1], [[0.0], [0.0]], "neurons reach from -1"),
         ([1, 1], [[0.0, 0.0], [0.0, 0.0]], "names one neuron twice"),
         ([1], [[0.0, 0.0]], r"scores has shape \(1, 2\); pass \(2, 1\)"),
-        ([1], [[np.nan], [0.0]], "NaN"),
+        ([1], [[np.nan], [0.0]], "^scores has a NaN"),
         ([1.0], [[0.0], [0.0]], "pass \\(k,\\) whole numbers"),
         ([[1]], [[0.0], [0.0]], "pass \\(k,\\) whole numbers"),
     ],
@@ -163,9 +163,9 @@ def test_bad_updates_are_refused_and_change_nothing(neurons: object, scores: obj
 
 
 def test_bad_builds_and_queries_are_refused() -> None:
-    with pytest.raises(InputError, match="NaN"):
+    with pytest.raises(InputError, match="^scores has a NaN"):
         ThresholdForest.build([[np.nan]])
-    with pytest.raises(InputError, match="dimension"):
+    with pytest.raises(InputError, match="^scores has shape"):
         ThresholdForest.build([1.0])
     forest = ThresholdForest.build([[1.0]])
     with pytest.raises(InputError, match="i is 1; pass a data point from 0 to 0"):
