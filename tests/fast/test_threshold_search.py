@@ -149,6 +149,7 @@ def test_lookups_return_single_scores_and_columns() -> None:
         ([5], [[0.0], [0.0]], "neurons reach from 5 to 5; pass 0 to 4"),
         ([-1], [[0.0], [0.0]], "neurons reach from -1"),
         ([1, 1], [[0.0, 0.0], [0.0, 0.0]], "names one neuron twice"),
+        ([3, 0, 3], [[0.0] * 3] * 2, "names one neuron twice"),
         ([1], [[0.0, 0.0]], r"scores has shape \(1, 2\); pass \(2, 1\)"),
         ([1], [[np.nan], [0.0]], "^scores has a NaN"),
         ([1.0], [[0.0], [0.0]], "pass \\(k,\\) whole numbers"),
