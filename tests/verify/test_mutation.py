@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -222,6 +223,29 @@ def test_a_failing_mutmut_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mutation, "MUTMUT", (sys.executable, "-c", "raise SystemExit(4)"))
     with pytest.raises(InputError, match="mutmut ended with exit status 4"):
         mutation.run(["fast.gram.*"], 1)
+
+
+def test_a_mutant_meets_its_own_tests_and_the_quickest_others(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugins = request.config.pluginmanager.get_plugins()
+    path = str(environment.ROOT / "tests" / "conftest.py")
+    conftest = next(plugin for plugin in plugins if getattr(plugin, "__file__", None) == path)
+
+    def chosen(mutant: str, names: list[str]) -> list[str]:
+        monkeypatch.setenv("MUTANT_UNDER_TEST", mutant)
+        items = [SimpleNamespace(nodeid=name) for name in names]
+        conftest.pytest_collection_modifyitems(items)
+        return [item.nodeid for item in items]
+
+    others = [f"tests/fast/test_gram_and_more.py::test_{i}" for i in range(conftest.WITHOUT_OWN + 1)]
+    names = [*others, "tests/reference/test_gram.py::test_it", "tests/fast/test_gram.py::test_it"]
+    quick = [*others[: conftest.OTHERS], names[-1]]
+    assert chosen("fast.gram.x_gram__mutmut_1", names) == quick
+    assert chosen("fast.gram.xǁForestǁquery__mutmut_12", names) == quick
+    assert chosen("fast.low_rank.x_gram__mutmut_1", names) == others[: conftest.WITHOUT_OWN]
+    for no_mutant in ("", "stats", "fail", "list_all_tests"):
+        assert chosen(no_mutant, names) == names
 
 
 def test_listed_survivors_are_lines_of_the_source() -> None:
