@@ -169,6 +169,15 @@ def test_vectors_with_many_entries_go_through_blas(monkeypatch: pytest.MonkeyPat
     assert weights.work["read"] == 4 * W.size
 
 
+def test_the_whole_matrix_is_read_only_when_that_costs_less() -> None:
+    weights = LowRankWeights(np.eye(12))
+    for takes_whole, one_in in ((weights.takes_whole, 6), (weights.takes_whole_back, 12)):
+        entries = np.zeros((1, one_in))
+        entries[0, 0] = 1.0
+        assert not takes_whole(sparse.csr_array(entries))
+        assert takes_whole(sparse.csr_array(entries[:, :-1]))
+
+
 def test_a_budget_folds_when_the_rank_reaches_it() -> None:
     rng = np.random.default_rng(2)
     weights = LowRankWeights(np.zeros((40, 40)), budget=4)
@@ -193,6 +202,8 @@ def test_weights_are_relaid_only_when_they_must_be() -> None:
     again = by_rows.restarted()
     assert again.initial is by_rows.initial
     assert not again.relaid
+    assert again.work == dict.fromkeys(low_rank.PHASES, 0)
+    assert again.waited == 0
 
 
 def test_bad_input_is_refused() -> None:
