@@ -127,6 +127,9 @@ def test_counts_follow_the_arrays_that_were_processed() -> None:
     rows, columns = len(np.unique(left.indices)), len(np.unique(right.indices))
     assert weights.work["fold"] == rectangular_product.multiplications(rows, k, columns)
     assert weights.block.shape == (rows, columns)
+    weights.add(left, right)
+    weights.fold()
+    assert weights.work["fold"] == 2 * rectangular_product.multiplications(rows, k, columns)
 
 
 @pytest.mark.parametrize("folded", [False, True])
@@ -167,6 +170,13 @@ def test_vectors_with_many_entries_go_through_blas(monkeypatch: pytest.MonkeyPat
     close(weights.multiply(full), full.toarray() @ W.T)
     close(weights.multiply_at(full, full), (full.toarray() @ W).ravel())
     assert weights.work["read"] == 4 * W.size
+
+
+def test_weights_stored_by_rows_are_gathered_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    W, H = rng.standard_normal((23, 40)), thin(3, 40, rng, 0.1)
+    monkeypatch.setattr(low_rank, "BLOCK_ENTRIES", 5 * len(np.unique(H.indices)))
+    close(LowRankWeights(W).multiply(H), H.toarray() @ W.T)
 
 
 def test_the_whole_matrix_is_read_only_when_that_costs_less() -> None:
