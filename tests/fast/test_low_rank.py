@@ -196,6 +196,25 @@ def test_a_budget_folds_when_the_rank_reaches_it() -> None:
         assert (weights.folds, weights.rank) == (folds, rank)
 
 
+def test_without_a_budget_factors_are_folded_when_questions_have_cost_as_much() -> None:
+    rng = np.random.default_rng(5)
+    left, right, H = (thin(rows, 60, rng, 0.1) for rows in (6, 6, 3))
+    nothing = sparse.csr_array((0, 60))
+    weights = LowRankWeights(np.zeros((60, 60), order="F"))
+    weights.add(left, right)
+    price = rectangular_product.multiplications(len(np.unique(left.indices)), 6, len(np.unique(right.indices)))
+    asked = 0
+    while weights.work["factors"] < price:
+        assert weights.folds == 0
+        weights.multiply(H)
+        weights.multiply_at(H, H)
+        weights.add(nothing, nothing)
+        asked += 1
+    assert asked > 3
+    assert weights.folds == 1
+    assert weights.waited == 0
+
+
 def test_weights_are_relaid_only_when_they_must_be() -> None:
     W = np.random.default_rng(3).standard_normal((3, 4))
     by_rows = LowRankWeights(W)

@@ -164,11 +164,11 @@ def test_bad_updates_are_refused_and_change_nothing(neurons: object, scores: obj
 
 
 def test_bad_builds_and_queries_are_refused() -> None:
-    with pytest.raises(InputError, match="^scores has a NaN"):
+    with pytest.raises(InputError, match=r"^scores has a NaN"):
         ThresholdForest.build([[np.nan]])
-    with pytest.raises(InputError, match="^scores has a NaN"):
+    with pytest.raises(InputError, match=r"^scores has a NaN"):
         ThresholdForest.build_from_blocks(1, 2, [np.zeros((1, 1)), np.array([[np.nan]])])
-    with pytest.raises(InputError, match="^scores has shape"):
+    with pytest.raises(InputError, match=r"^scores has shape"):
         ThresholdForest.build([1.0])
     forest = ThresholdForest.build([[1.0]])
     with pytest.raises(InputError, match="i is 1; pass a data point from 0 to 0"):
