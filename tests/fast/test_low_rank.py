@@ -117,6 +117,8 @@ def test_counts_follow_the_arrays_that_were_processed() -> None:
     weights.multiply_at(H, H)
     squares = int((np.diff(H.indptr).astype(int) ** 2).sum())
     assert weights.work["read"] == H.nnz * m + squares
+    weights.multiply(H)
+    assert weights.work["read"] == 2 * H.nnz * m + squares
     weights.add(left, right)
     weights.multiply(H)
     overlap = int(np.count_nonzero((H.toarray() != 0).astype(int).sum(0) * (right.toarray() != 0).astype(int)))
@@ -155,6 +157,8 @@ def test_questions_see_what_was_added_and_count_it(folded: bool) -> None:
     assert weights.work["factors"] == forward
     close(weights.multiply_at(P, H), (P.toarray() @ W)[row_of, H.indices])
     assert weights.work["factors"] == forward + back
+    weights.multiply(H)
+    assert weights.work["factors"] == 2 * forward + back
     assert np.abs((P.toarray() @ W)[row_of, H.indices]).max() > 1e-3
     some = np.arange(0, m, 2)
     close(weights.columns_at(some), W[:, some])
@@ -213,6 +217,11 @@ def test_without_a_budget_factors_are_folded_when_questions_have_cost_as_much() 
     assert asked > 3
     assert weights.folds == 1
     assert weights.waited == 0
+    weights.add(left, right)
+    for folds, waited in ((1, price - 1), (2, price)):
+        weights.waited = waited
+        weights.add(nothing, nothing)
+        assert weights.folds == folds
 
 
 def test_weights_are_relaid_only_when_they_must_be() -> None:
