@@ -205,6 +205,7 @@ def test_without_a_budget_factors_are_folded_when_questions_have_cost_as_much() 
     left, right, H = (thin(rows, 60, rng, 0.1) for rows in (6, 6, 3))
     nothing = sparse.csr_array((0, 60))
     weights = LowRankWeights(np.zeros((60, 60), order="F"))
+    assert weights.waited == 0
     weights.add(left, right)
     price = rectangular_product.multiplications(len(np.unique(left.indices)), 6, len(np.unique(right.indices)))
     asked = 0
