@@ -265,13 +265,20 @@ def test_sums_that_overflow_are_refused_and_the_remedy_works() -> None:
         np.testing.assert_array_equal(multiply(left, right, leaf=3), left @ right)
 
 
+@pytest.mark.parametrize("sides", list(itertools.permutations((4, 6, 7))))
+def test_the_remedy_names_half_of_the_shortest_side(sides: tuple[int, int, int]) -> None:
+    p, q, r = sides
+    with pytest.raises(InputError, match=r"pass a leaf above 2, which makes no sums of blocks$"):
+        multiply(np.full((p, q), 1e308), np.full((q, r), 1e-308), leaf=2)
+
+
 def test_large_entries_that_do_not_overflow_are_multiplied() -> None:
     A = np.full((4, 4), 2.0**1020)
     np.testing.assert_array_equal(multiply(A, np.eye(4), leaf=2), A)
 
 
 def test_a_product_that_overflows_is_refused() -> None:
-    with pytest.raises(InputError, match="overflows; rescale them"):
+    with pytest.raises(InputError, match=r"overflows; rescale them$"):
         multiply([[1e200]], [[1e200]])
 
 
