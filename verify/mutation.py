@@ -94,15 +94,18 @@ def mutants(module: str, folder: Path = MUTANTS) -> list[Mutant]:
     Raises
     ------
     InputError
-        mutmut has not been here.
+        mutmut has not been here, or was killed as it wrote.
     """
     path = folder / f"{module.replace('.', '/')}.py"
     try:
         verdicts: dict[str, int | None] = json.loads(_beside(path, ".meta"))["exit_code_by_key"]
         spans: dict[str, list[int]] = json.loads(_beside(path, ".spans"))["spans"]
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError, KeyError) as error:
+    except OSError as error:
         raise InputError(f"{module} has no mutants ({error}); run python -m verify.mutation {module}") from error
+    except (ValueError, KeyError) as error:
+        # mutmut does not write atomically: whoever kills it may leave half a file, on which mutmut fails as well.
+        raise InputError(f"what mutmut knows of {module} is damaged ({error}); delete {path}*, run it again") from error
 
     def source(function: str) -> list[str]:
         start, end = spans[function]

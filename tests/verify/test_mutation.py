@@ -105,6 +105,13 @@ def test_a_folder_without_verdicts_is_refused(tmp_path: Path) -> None:
         mutants("fast.gram", tmp_path)
 
 
+def test_half_a_file_is_refused(tmp_path: Path) -> None:
+    meta = folder(tmp_path, three()) / "fast" / "gram.py.meta"
+    meta.write_text(meta.read_text()[:40])
+    with pytest.raises(InputError, match=r"fast\.gram is damaged .*; delete .*gram\.py\*, run it again"):
+        mutants("fast.gram", tmp_path)
+
+
 def test_survivors_are_read_with_their_reasons() -> None:
     first = f"# What this is.\n\n[fast.gram]\nSame sum.\n    {MINUS}\n    {LEFT_OUT}\n"
     text = f"{first}Same default.\n    {DEFAULT}\n[fast.low_rank]\n"
