@@ -20,6 +20,12 @@ settings.register_profile("mutation", derandomize=True, deadline=None, max_examp
 settings.load_profile("ordinary")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Spread only a run of everything: one of named files is short, and pytest-benchmark wants a process of its own."""
+    alone = config.option.numprocesses == "logical" and config.args_source is not pytest.Config.ArgsSource.TESTPATHS
+    return 0 if alone else None
+
+
 @pytest.fixture(autouse=True)
 def floating_point_errors_raise() -> Iterator[None]:
     with np.errstate(divide="raise", over="raise", invalid="raise"):

@@ -241,6 +241,11 @@ def test_command_compares_and_writes(
         assert f"has {key} {other!r}" in printed
     status, printed = run(claims[1:], about)
     assert (status, printed) == (2, f"readme: {path} lacks equality.one_step; run python -m verify without --claims\n")
+    for key, other in (("verdict", None), ("reason", 5), ("seconds", "3"), ("id", ["x"])):
+        status, printed = run([{**claims[0], key: other}, *claims[1:]], about)
+        assert status == 2
+        assert "cannot be read" in printed
+    assert run([3], about)[0] == 2  # type: ignore[list-item]
     path.write_text("{")
     assert readme.main([str(path)]) == 2
     assert "cannot be read" in capsys.readouterr().err

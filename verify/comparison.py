@@ -7,7 +7,7 @@ bound: at most 1 means equal. A claim of equality is about all runs, so one larg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,37 @@ def attempt(train: Callable[[], Trace[Any]]) -> Run:
         return train()
     except (InputError, DivergenceError) as failure:
         return Stopped(type(failure).__name__, np.array(getattr(failure, "residual_norms", [])))
+
+
+def residuals_apart(longest: Sequence[float], others: Iterable[tuple[Sequence[float], int]]) -> float:
+    """Compare the residual norms of loops that were only timed: a loop that does not train proves nothing by the clock.
+
+    Parameters
+    ----------
+    longest : sequence of float
+        Residual norms of the loop that went farthest, that of the start first.
+    others : iterable of (sequence of float, int)
+        Those of the others, and how many iterations each was asked for.
+
+    Returns
+    -------
+    float
+        Largest difference as a share of the start. `UNEQUAL` where a loop stopped short or a norm is no number.
+
+    Examples
+    --------
+    >>> residuals_apart([2.0, 1.0, 0.5], [([2.0, 1.0], 1), ([2.0, 1.25, 0.5], 2)])
+    0.125
+    >>> residuals_apart([2.0, 1.0], [([2.0], 1)]) == UNEQUAL
+    True
+    """
+    worst = 0.0
+    for norms, iterations in others:
+        if len(norms) != iterations + 1 or len(norms) > len(longest):
+            return UNEQUAL
+        error = float(np.max(np.abs(np.subtract(norms, longest[: len(norms)])))) / longest[0]
+        worst = max(worst, error) if np.isfinite(error) else UNEQUAL
+    return worst
 
 
 def run_errors(run: Run, expected: Run, unseen: FloatArray) -> dict[str, float]:

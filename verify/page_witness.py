@@ -1,32 +1,43 @@
-"""A witness that the code under test cannot deceive about an array: which of its pages the processor has read.
+"""A witness that the code under test cannot deceive about an array: which of its rows the processor has read.
 
-On Linux every page of memory has a *referenced* bit, which the processor sets on any access. Writing 1 to
-``/proc/self/clear_refs`` clears the bits of this process, and ``/proc/self/smaps`` counts those that are set again. An
-array whose rows start a page each therefore tells how many of its rows were read, even by code that only compares them
-and throws the result away.
+The array is a file in memory, mapped into this process. Told that the mapping is not needed for now
+(``MADV_DONTNEED``), Linux forgets where its pages are and keeps what is in them; the first access to a page finds it
+again, and ``/proc/self/pagemap`` tells which have been found. A row that was read shows, even if the code only compares
+it and throws the result away. Linux also finds the neighbours of a page, as far as one mapping goes; therefore every
+row has a mapping of its own. Rows lie in the file in reverse order, or neighbouring mappings would be joined.
 
-What it does not see: reads of a copy, for that has other pages; and how often a row was read. Under memory pressure the
-system clears bits by itself, so a count can be too low, never too high.
+What it does not see: reads of a copy, for that has other pages, or by another process; and how often a row was read.
+The *referenced* bits of pages would tell the same, but the system clears them when it likes (to learn which memory is
+idle), so they get lost.
 """
 
 from __future__ import annotations
 
+import ctypes
 import mmap
-import re
+import os
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
-from reference.notation import FloatArray, InputError
+from reference.notation import BoolArray, FloatArray, InputError
 
 PAGE = 4096
 ENTRIES = PAGE // 8
 """Numbers of eight bytes on a page."""
-CLEAR, MAPS = Path("/proc/self/clear_refs"), Path("/proc/self/smaps")
+FOUND = Path("/proc/self/pagemap")
+MAPPINGS, MOST_MAPPINGS = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
+SPARE = 1 << 12
+"""Mappings that are left to the rest of the process; without any it could not even allocate an array."""
+PRESENT = np.uint64(1 << 63)
+FIXED = 0x10
+"""``MAP_FIXED``, to map at a given place, which `mmap` does not offer."""
+MOST_ROWS = 1 << 13
 
 
 class PagedArray:
-    """A float64 matrix in a memory mapping of its own, each row from the start of a page.
+    """A float64 matrix whose rows that were read can be told, each from the start of a page; a context.
 
     Parameters
     ----------
@@ -36,66 +47,98 @@ class PagedArray:
     Attributes
     ----------
     rows : ndarray (rows, columns)
-        To be filled by the caller. As long as it lives, so does the mapping.
-    pages_per_row : int
-        Pages that each row takes.
+        To be filled by the caller; without its values when the context ends.
 
     Raises
     ------
     InputError
-        No rows or no columns.
+        No rows or columns, or too many rows: Linux allows some 65,000 mappings a process.
     """
 
     def __init__(self, rows: int, columns: int) -> None:
         if rows < 1 or columns < 1:
             raise InputError(f"the shape is ({rows}, {columns}); pass at least one row and one column")
-        self.pages_per_row = -(-columns // ENTRIES)
-        mapping = mmap.mmap(-1, rows * self.pages_per_row * PAGE)
-        if hasattr(mmap, "MADV_NOHUGEPAGE"):
-            mapping.madvise(mmap.MADV_NOHUGEPAGE)  # a huge page has one bit for 512 small ones
-        whole: FloatArray = np.frombuffer(mapping, dtype=np.float64)
-        whole.fill(0.0)  # a page that nothing was written to does not exist
+        if rows > MOST_ROWS:
+            raise InputError(f"there are {rows} rows, each a mapping of its own; pass at most {MOST_ROWS}")
+        self._pages = -(-columns // ENTRIES)
+        """Pages of each row."""
+        self._mapping = mmap.mmap(-1, rows * self._pages * PAGE)
+        whole: FloatArray = np.frombuffer(self._mapping, dtype=np.float64)
         self._start = whole.ctypes.data
-        self._bytes = whole.nbytes
+        self._in_a_file = _room(rows) and _put_in_a_file(self._mapping, self._start, rows)
+        whole.fill(0.0)  # a page that nothing was written to does not exist
         self.rows: FloatArray = whole.reshape(rows, -1)[:, :columns]
 
-    def pages_read(self) -> int:
-        """Count the pages referenced since `forget`; -1 where the system does not tell."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._in_a_file:  # one mapping again, however long the array itself is kept
+            _map(self._start, len(self._mapping), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+            self._in_a_file = False
+
+    def rows_read(self) -> int:
+        """Count the rows read since `forget`; -1 where the system does not tell."""
+        pages = len(self.rows) * self._pages
         try:
-            text = MAPS.read_text(encoding="ascii", errors="replace")
+            with FOUND.open("rb") as file:
+                file.seek(self._start // PAGE * 8)
+                told = file.read(pages * 8)
         except OSError:
             return -1
-        inside, found, covered = False, 0, 0
-        for line in text.splitlines():
-            if head := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
-                start, end = (int(part, 16) for part in head.groups())
-                # Neighbouring mappings may be shown as one; its other pages would count as ours.
-                inside = start == self._start and end == self._start + self._bytes
-                covered += self._bytes if inside else 0
-            elif inside and line.startswith("Referenced:"):
-                found += int(line.split()[1]) * 1024 // PAGE
-        return found if covered == self._bytes else -1
+        if not self._in_a_file or len(told) != pages * 8:
+            return -1
+        found: BoolArray = np.frombuffer(told, dtype=np.uint64) & PRESENT != 0
+        return int(found.reshape(len(self.rows), -1).any(axis=1).sum())
 
-    def forget(self) -> bool:
-        """Clear the bits; tell whether the system can."""
-        try:
-            CLEAR.write_text("1", encoding="ascii")
-        except OSError:
-            return False
-        return mmap.PAGESIZE == PAGE
+    def forget(self) -> None:
+        """Forget what was read until now; the values stay."""
+        if self._in_a_file:
+            self._mapping.madvise(mmap.MADV_DONTNEED)
 
     def tells(self) -> bool:
-        """Try the witness itself: no page after nothing, a third of the rows after these, every page after a pass."""
+        """Try the witness itself: no row after nothing, every third after these, every row after a pass."""
         third = np.arange(0, len(self.rows), 3)
         trials = (
             (lambda: None, 0),
-            (lambda: self.rows[third].sum(), len(third) * self.pages_per_row),
-            (lambda: self.rows.sum(), len(self.rows) * self.pages_per_row),
+            (lambda: self.rows[third, -1].sum(), len(third)),
+            (lambda: self.rows.sum(), len(self.rows)),
         )
-        for act, pages in trials:
-            if not self.forget():
-                return False
+        for act, rows in trials:
+            self.forget()
             act()
-            if self.pages_read() != pages:
+            if self.rows_read() != rows:
                 return False
         return True
+
+
+def _room(rows: int) -> bool:
+    """Tell whether there are such files here, and so many mappings left, with some to spare."""
+    if not hasattr(os, "memfd_create"):
+        return False
+    try:
+        return len(MAPPINGS.read_bytes().splitlines()) + rows + SPARE <= int(MOST_MAPPINGS.read_text())
+    except (OSError, ValueError):
+        return False
+
+
+def _put_in_a_file(mapping: mmap.mmap, start: int, rows: int) -> bool:
+    """Map a file in memory over plain memory, row by row; tell whether that went well."""
+    size = len(mapping) // rows
+    file = os.memfd_create("paged array")
+    try:
+        os.truncate(file, len(mapping))
+        done = [_map(start + row * size, size, mmap.MAP_SHARED, file, (rows - 1 - row) * size) for row in range(rows)]
+    finally:
+        os.close(file)
+    mapping.madvise(mmap.MADV_NOHUGEPAGE)  # a huge page would be found as a whole
+    return all(done) and mmap.PAGESIZE == PAGE
+
+
+def _map(start: int, size: int, kind: int, file: int, offset: int) -> bool:
+    """Map at ``start``, over what is there; tell whether that went well."""
+    library = ctypes.CDLL(None)
+    library.mmap.restype = ctypes.c_void_p
+    library.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *3 * [ctypes.c_int], ctypes.c_long]
+    access = mmap.PROT_READ | mmap.PROT_WRITE
+    return bool(library.mmap(start, size, access, kind | FIXED, file, offset) == start)

@@ -322,6 +322,8 @@ def load(path: Path) -> dict[str, Any]:
     try:
         results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         stated = {key: results["environment"][key] for key in ("code", "seed", "profile")}
+        for claim in results["claims"]:
+            check_claim(claim)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read ({error}); python -m verify writes it") from error
     wanted = {"code": environment.code_version(), "seed": 0, "profile": "default"}
@@ -329,6 +331,21 @@ def load(path: Path) -> dict[str, Any]:
         if stated[key] != is_wanted:
             raise InputError(f"{path} has {key} {stated[key]!r}, not {is_wanted!r}; run python -m verify again")
     return results
+
+
+def check_claim(claim: Mapping[str, Any]) -> None:
+    """Make sure that what is made of a claim can be made of it.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        A hand has been at it.
+    """
+    for key in ("id", "statement", "verdict", "margin", "domain", "reason"):
+        if not isinstance(claim[key], str):
+            raise ValueError(f"{key} of {claim['id']} is no text")
+    if not isinstance(claim["seconds"], (int, float)):
+        raise ValueError(f"seconds of {claim['id']} is no number")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from reference.notation import NothingFiresError
+from fast.multi_layer_gauss_newton import LastLayer, MultiLayerRun, State
+from reference.notation import FloatArray, NothingFiresError
 from verify import seeds
 from verify.claims import deep_time
+from verify.comparison import UNEQUAL
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
+from verify.tolerances import RUN
 
 Results = list[tuple[Inputs, Result]]
 Law = Callable[[Inputs], float]
@@ -45,7 +48,8 @@ def simulated(
             name: (factor * np.exp(0.02 * rng.standard_normal(deep_time.ROUNDS))).tolist()
             for name, factor in factors.items()
         }
-        results.append((inputs, {"start": {**dict.fromkeys(factors, 0.0), "fast": start}, "iteration": iteration}))
+        starts = {**dict.fromkeys(factors, 0.0), "fast": start}
+        results.append((inputs, {"start": starts, "iteration": iteration, "apart": 1e-9}))
     return results
 
 
@@ -135,14 +139,50 @@ def test_one_cell_end_to_end() -> None:
     assert [len(result["iteration"][name]) for name in names] == [deep_time.REPEATS * deep_time.ROUNDS] * 4
 
 
+@pytest.mark.parametrize("apart", [2e-7, UNEQUAL])
+def test_loops_that_come_to_other_residuals_prove_nothing(apart: float) -> None:
+    results = simulated()
+    results[-1][1]["apart"] = apart
+    findings = deep_time.decide(results)
+    assert [(finding.claim, finding.verdict) for finding in findings] == [(c.id, "invalid") for c in deep_time.CLAIMS]
+    assert "same residuals" in findings[0].reason
+
+
+class Short(MultiLayerRun):
+    """Takes steps a thousandth short."""
+
+    def _try(self, g: FloatArray) -> State:
+        return super()._try(g * (1 - 1e-3))
+
+
+class IdleLastLayer(LastLayer):
+    """Begins runs that take no step."""
+
+    def run(self, y: FloatArray) -> Any:  # noqa: ANN401
+        run = super().run(y)
+        run.iterate = lambda: run.residual_norms.append(run.residual_norms[-1])  # type: ignore[method-assign]
+        return run
+
+
+@pytest.mark.parametrize("part", ["grid", "last"])
+@pytest.mark.parametrize("faulty", [False, True])
+def test_what_the_loops_come_to_is_compared(part: str, faulty: bool) -> None:
+    cell = {**CELL, "part": part, "normalized": part == "grid"}
+    fault: dict[str, Any] = {"start_deep": Short, "last_layer": IdleLastLayer} if faulty else {}
+    apart = deep_time.measure(cell, seeds.generator(0, "deep_time", cell), CodeUnderTest(**fault))["apart"]
+    assert (apart > RUN) == faulty
+
+
 class Moving:
     """A loop of which the start and every iteration move a clock by given amounts, and are noted."""
 
     def __init__(self, name: str, clock: list[float], log: list[str], start: float, iteration: float) -> None:
         self.name, self.clock, self.log, self.iteration = name, clock, log, iteration
+        self.residual_norms = [1.0]
         clock[0] += start
 
     def iterate(self) -> None:
+        self.residual_norms.append(self.residual_norms[-1] / 2)
         self.log.append(self.name)
         self.clock[0] += self.iteration
 
@@ -151,6 +191,7 @@ class LastMoving(Moving):
     """The same for the last layer: a run begins separately."""
 
     def run(self, y: object) -> Moving:
+        self.residual_norms = [1.0]
         return self
 
 

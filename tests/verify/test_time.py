@@ -11,11 +11,17 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from fast.all_pairs import AllTrial
+from fast.gauss_newton import EventRun, TreeRun
+from fast.watched_pairs import Trial
+from reference.notation import FloatArray
 from reference.two_layer import initialize
 from verify import problems, seeds
 from verify.claims import time
+from verify.comparison import UNEQUAL
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
 from verify.faults.time import EarlyTrees, decide_with_another_control
+from verify.tolerances import RUN
 
 Results = list[tuple[Inputs, Result]]
 Law = Callable[[float, int, int], float]
@@ -57,7 +63,7 @@ def simulated(
         runs = [(np.array(run) * noise).tolist() for noise in np.exp(0.02 * rng.standard_normal(time.ROUNDS))]
         if inputs["n"] != time.N:
             del iteration["tree"], starts["tree"]
-        results.append((inputs, {"start": starts, "iteration": iteration, "events": runs}))
+        results.append((inputs, {"start": starts, "iteration": iteration, "events": runs, "apart": 1e-9}))
     return results
 
 
@@ -182,11 +188,12 @@ class Recorded:
     """A loop that only notes what is asked of it."""
 
     def __init__(self, name: str, log: Log) -> None:
-        self.name, self.log = name, log
+        self.name, self.log, self.residual_norms = name, log, [1.0]
         log.append((name, "start"))
 
     def iterate(self) -> None:
         self.log.append((self.name, "iterate"))
+        self.residual_norms.append(self.residual_norms[-1] / 2)
 
 
 def recorded(log: Log) -> CodeUnderTest:
@@ -201,7 +208,8 @@ def test_every_loop_is_warmed_up_and_takes_every_round() -> None:
     log: Log = []
     time.measure({"n": 32, "alpha": 0.24, "exponent": 10, "seed": 0}, np.random.default_rng(0), recorded(log))
     tree, dense, twins = (log.count((name, "iterate")) for name in ("tree", "dense", "compacted"))
-    assert (tree, dense, twins) == (1 + time.ROUNDS, 1 + time.ROUNDS, 2 * (1 + time.ROUNDS))
+    to_compare = max(0, time.RUN - 1 - time.ROUNDS)  # iterations of the compacted loop after the last round
+    assert (tree, dense, twins) == (1 + time.ROUNDS, 1 + time.ROUNDS, 2 * (1 + time.ROUNDS) + to_compare)
     turns = [name for name, event in log[12:] if event == "iterate" and name != "events"]
     rounds = [tuple(turns[4 * r : 4 * r + 4]) for r in range(time.ROUNDS)]
     assert all(sorted(names) == ["compacted", "compacted", "dense", "tree"] for names in rounds)
@@ -229,10 +237,11 @@ class Moving:
     """A loop of which the start and every iteration move a clock by given amounts; the last amount stays."""
 
     def __init__(self, clock: list[float], start: float, iterations: list[float]) -> None:
-        self.clock, self.iterations = clock, iterations
+        self.clock, self.iterations, self.residual_norms = clock, iterations, [1.0]
         clock[0] += start
 
     def iterate(self) -> None:
+        self.residual_norms.append(self.residual_norms[-1] / 2)
         self.clock[0] += self.iterations[0]
         self.iterations = self.iterations[1:] or self.iterations
 
@@ -261,13 +270,46 @@ def test_work_before_the_clock_is_done_once() -> None:
     rng = np.random.default_rng(0)
     problem = problems.make("random", 6, 8, rng)
     network = initialize(512, 8, shift=0.8, rng=rng)
-    runs = [EarlyTrees(network, problem.X, problem.y) for _ in range(2)]
-    assert runs[0].forest is runs[1].forest
+    honest = TreeRun(network, problem.X, problem.y)
+    for run in [EarlyTrees(network, problem.X, problem.y) for _ in range(2)]:
+        for _ in range(3):
+            run.iterate()
     for _ in range(3):
-        runs[1].iterate()
-    assert len(runs[1].residual_norms) == 2
+        honest.iterate()
+    assert run.residual_norms == honest.residual_norms
+    assert not hasattr(run, "forest")
     other = initialize(512, 8, shift=0.8, rng=rng)
-    assert EarlyTrees(other, problem.X, problem.y).forest is not runs[0].forest
+    assert EarlyTrees(other, problem.X, problem.y).residual_norms != run.residual_norms[:1]
+
+
+@pytest.mark.parametrize("apart", [2e-7, UNEQUAL])
+def test_loops_that_come_to_other_residuals_prove_nothing(apart: float) -> None:
+    results = simulated()
+    results[-1][1]["apart"] = apart
+    findings = time.decide(results)
+    assert [(finding.claim, finding.verdict) for finding in findings] == [(c.id, "invalid") for c in time.CLAIMS]
+    assert "same residuals" in findings[0].reason
+
+
+class Idle(EventRun):
+    """Takes no step."""
+
+    def iterate(self) -> None:
+        self.residual_norms.append(self.residual_norms[-1])
+
+
+class Short(EventRun):
+    """Takes steps a thousandth short."""
+
+    def _try(self, g: FloatArray) -> Trial | AllTrial:
+        return super()._try(g * (1 - 1e-3))
+
+
+@pytest.mark.parametrize("fault", [{}, {"start_events": Idle}, {"start_events": Short}, {"start": EarlyTrees}])
+def test_what_the_loops_come_to_is_compared(fault: dict[str, Any]) -> None:
+    cell = {"n": 32, "alpha": 0.24, "exponent": 10, "seed": 0}
+    apart = time.measure(cell, seeds.generator(0, "time", cell), CodeUnderTest(**fault))["apart"]
+    assert (apart > RUN) == ("start_events" in fault)
 
 
 def test_a_control_that_differs_invalidates_the_true_timings() -> None:

@@ -107,9 +107,13 @@ GRID: list[Inputs] = [
     point("random", 12, 16, 512, 0.1, 4, (2, 4), normalized=True),
 ]
 SUBSETS: list[Inputs] = [
-    point("random", 12, 16, width, 0.1 if normalized else 0.03, depth, layers, normalized=normalized)
-    for width, depths in ((512, (1, 2, 3, 4)), (2048, (1, 2)))
-    for normalized in (False, True)
+    point("random", 12, 16, width, alpha, depth, layers, normalized=normalized)
+    for width, depths, alphas in (
+        (512, (1, 2, 3, 4), (0.03, 0.1)),
+        (2048, (1, 2), (0.03, 0.1)),
+        (4096, (1, 2, 3, 4), (0.1, 0.3)),
+    )
+    for normalized, alpha in zip((False, True), alphas, strict=True)
     for depth in depths
     for size in range(1, depth + 1)
     for layers in combinations(range(1, depth + 1), size)

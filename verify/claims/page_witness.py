@@ -2,32 +2,39 @@
 
 A tripwire (``cost.witness`` and its like) catches code whose results depend on what it must not read, or that computes
 with it. Code that only compares and discards passes. `verify.page_witness` sees such reads too: rows of the weights,
-nodes of a tree or columns of a matrix lie on pages of their own, and the system counts the pages read in one iteration.
+nodes of a tree or columns of a matrix lie on pages of their own, and the system tells which were read in one iteration.
 Three numbers are set side by side:
 
-- *witness*  pages read, over pages per row
+- *witness*  rows of which any page was read
 - *ledger*   rows according to the loop's own counters
 - *count*    rows according to separate code
 
 1. ``rows``     Tree loop: no row of the weights, by any of the three. Event loop: the rows computed in the ledger, the
    rows asked for by index (noted by a view of the weights, for which rows come due has no closed form), the witness's.
    Both with either solver.
-2. ``nodes``    A query of trees: nodes in the ledger, nodes above fired leaves (closed form), pages.
+2. ``nodes``    A query of trees: nodes in the ledger, nodes above fired leaves (closed form), those read.
 3. ``columns``  Deep loop, the matrix above the lowest trained layer: at most the columns of neurons that fire in the
    layer below, before or after the step. (The ledger counts entries, no columns, and is not compared.) The last
    layer alone: none after the preparation. Low-rank weights times one sparse vector: the entries in the ledger over
    ``m``, the vector's entries other than 0, the columns seen by the witness.
+4. ``memory``   Pages are blind to a private copy that was made before the iteration. So on few points with many inputs
+   each, where a loop has little to remember: does it keep less than a fiftieth of the weights' size? And on many
+   neurons of which few fire: does an iteration take less memory than a tenth of one number for each neuron? Python's
+   allocator tells, on any system.
 
 Before each measurement the witness itself is tried (`PagedArray.tells`). Where it does not tell, as on systems other
-than Linux, the claims are undecided. It is blind to a private copy that was made before the iteration.
+than Linux, the first three claims are undecided.
 """
 
 from __future__ import annotations
 
-import threading
+import gc
+import math
+import tracemalloc
 from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
@@ -44,11 +51,15 @@ from verify.statistics import Interval, make_finding
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTH, N, D, ALPHA = 1 << 14, 16, 8, 0.24
+WIDTH, N, D, ALPHA = 1 << 13, 16, 8, 0.24
 TREE_WIDTH, TREES, FOUND = 1 << 17, 4, 16
 """Nodes of 512 children fill a page; so wide that most nodes have no business with a query."""
 DEEP_WIDTH, DEEP_N, DEEP_D, DEEP_ALPHA = 1 << 11, 4, 16, 0.3
 LAST_ALPHA, LOOSE, SPARSE = 0.1, 1e-3, 1 / 64
+MEMORY = ("tree-memory", "events-memory")
+KEPT: Inputs = {"width": 1 << 14, "d": 256, "alpha": 0.24}
+TAKEN: Inputs = {"width": 1 << 20, "d": 2, "alpha": 0.5}
+MEMORY_N, KEPT_MARGIN, TAKEN_MARGIN = 2, 0.02, 0.1
 ITERATIONS, SEEDS = 3, 1
 """Counts are exact; one seed shows them, and a fault shows at any."""
 PARTS = {
@@ -77,63 +88,69 @@ CLAIMS = (
         "low-rank weights exactly those that it counts.",
         "ours",
     ),
+    Claim(
+        "page_witness.memory",
+        "Loops on trees and on events keep no copy of a fiftieth of the weights for their iterations, and none of "
+        "these forms an array as long as a tenth of the width.",
+        "ours",
+    ),
 )
-
-ALONE = threading.Lock()
-"""The bits belong to the process; cells on two of its threads would clear each other's."""
 
 
 def cells(profile: Profile) -> list[Inputs]:
     """List the loops, each for every seed."""
     seeds = SEEDS * (8 if profile.thorough else 1)
-    return [{"loop": loop, "seed": seed} for loops in PARTS.values() for loop in loops for seed in range(seeds)]
+    loops = [loop for part in (*PARTS.values(), MEMORY) for loop in part]
+    return [{"loop": loop, "seed": seed} for loop in loops for seed in range(seeds)]
 
 
 def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Result:
     """Put the three numbers of every iteration side by side."""
     special = {"query": query, "deep": columns, "last": last_layer, "low-rank": low_rank}
     loop = inputs["loop"]
-    with ALONE:
-        return special[loop](rng, code) if loop in special else rows(loop, rng, code)
+    if loop in MEMORY:
+        return memory(loop, rng, code)
+    return special[loop](rng, code) if loop in special else rows(loop, rng, code)
 
 
 def rows(loop: str, rng: np.random.Generator, code: CodeUnderTest) -> Result:
     """Train on weights with a page to each row."""
     problem = problems.make("random", N, D, rng)
     drawn = code.initialize(WIDTH, D, shift=shift_for(WIDTH, ALPHA), rng=rng)
-    paged = PagedArray(WIDTH, D)
-    paged.rows[:] = drawn.weights
-    result: Result = {"tells": paged.tells(), "witness": [], "ledger": [], "count": []}
-    events = loop.startswith("events")
-    solver = {"solver": "sketch", "rng": rng, "accuracy": LOOSE} if loop.endswith("sketch") else {}
-    start = code.start_events if events else code.start
-    run = start(TwoLayerNetwork(paged.rows, drawn.signs, drawn.shift), problem.X, problem.y, **solver)
-    seen = Seen()
-    for _ in range(ITERATIONS):
-        if events:
-            seen.attach(run)
-        paged.forget()
-        run.iterate()
-        result["witness"].append(paged.pages_read())
-        result["ledger"].append(run.counts[-1].get("compute", 0) / (N * (N + D)))
-        result["count"].append(len(np.unique(seen.read)) if events else 0)
-    return result
+    with PagedArray(WIDTH, D) as paged:
+        paged.rows[:] = drawn.weights
+        result: Result = {"tells": paged.tells(), "witness": [], "ledger": [], "count": []}
+        events = loop.startswith("events")
+        solver = {"solver": "sketch", "rng": rng, "accuracy": LOOSE} if loop.endswith("sketch") else {}
+        start = code.start_events if events else code.start
+        run = start(TwoLayerNetwork(paged.rows, drawn.signs, drawn.shift), problem.X, problem.y, **solver)
+        seen = Seen()
+        for _ in range(ITERATIONS):
+            if events:
+                seen.attach(run)
+            paged.forget()
+            run.iterate()
+            result["witness"].append(paged.rows_read())
+            result["ledger"].append(run.counts[-1].get("compute", 0) / (N * (N + D)))
+            result["count"].append(len(np.unique(seen.read)) if events else 0)
+        return result
 
 
 def query(rng: np.random.Generator, code: CodeUnderTest) -> Result:
     """Query trees whose nodes fill a page each."""
     scores = rng.standard_normal((TREES, TREE_WIDTH))
     forest = code.forest.build_from_blocks(TREES, TREE_WIDTH, [scores], fan_out=ENTRIES)
-    paged = []
-    for place, level in enumerate(forest.levels):
-        paged.append(PagedArray(level.shape[0] * level.shape[1], ENTRIES))
-        paged[-1].rows[:] = level.reshape(-1, ENTRIES)
-        forest.levels[place] = paged[-1].rows.reshape(level.shape)
     threshold = float(np.partition(scores.ravel(), -TREES * FOUND)[-TREES * FOUND])
-    tells = all(each.tells() for each in paged)
-    paged[0].forget()
-    forest.query(threshold)
-    witness = sum(each.pages_read() for each in paged)
+    with ExitStack() as paged_levels:
+        paged = [paged_levels.enter_context(PagedArray(math.prod(each.shape[:2]), ENTRIES)) for each in forest.levels]
+        for place, (level, each) in enumerate(zip(forest.levels, paged, strict=True)):
+            each.rows[:] = level.reshape(-1, ENTRIES)
+            forest.levels[place] = each.rows.reshape(level.shape)
+        tells = all(each.tells() for each in paged)
+        for each in paged:
+            each.forget()
+        forest.query(threshold)
+        witness = sum(each.rows_read() for each in paged)
     above = np.unique(np.flatnonzero(scores >= threshold) // ENTRIES)  # the width is a multiple of the fan-out
     return {
         "tells": tells,
@@ -147,57 +164,91 @@ def columns(rng: np.random.Generator, code: CodeUnderTest) -> Result:
     """Train two layers of a deep network, the upper matrix with pages to each column."""
     problem = problems.make("random", DEEP_N, DEEP_D, rng)
     drawn = code.deep_initialize(DEEP_WIDTH, DEEP_D, 2, shift=shift_for(DEEP_WIDTH, DEEP_ALPHA), rng=rng)
-    paged = PagedArray(DEEP_WIDTH, DEEP_WIDTH)
-    paged.rows[:] = drawn.weights[1].T
-    network = MultiLayerNetwork((drawn.weights[0], paged.rows.T), drawn.signs, drawn.shift, normalized=True)
-    states, _ = dense_run(network, problem, [1, 2], ITERATIONS)
-    result: Result = {"tells": paged.tells(), "witness": [], "ledger": [], "count": []}
-    run = code.start_deep(network, problem.X, problem.y, trained_layers=(1, 2))
-    for now, then in pairwise(states):
-        paged.forget()
-        run.iterate()
-        result["witness"].append(paged.pages_read() / paged.pages_per_row)
-        result["count"].append(int((now[1] | then[1]).any(axis=0).sum()))
-    return result
+    with PagedArray(DEEP_WIDTH, DEEP_WIDTH) as paged:
+        paged.rows[:] = drawn.weights[1].T
+        network = MultiLayerNetwork((drawn.weights[0], paged.rows.T), drawn.signs, drawn.shift, normalized=True)
+        states, _ = dense_run(network, problem, [1, 2], ITERATIONS)
+        result: Result = {"tells": paged.tells(), "witness": [], "ledger": [], "count": []}
+        run = code.start_deep(network, problem.X, problem.y, trained_layers=(1, 2))
+        for now, then in pairwise(states):
+            paged.forget()
+            run.iterate()
+            result["witness"].append(paged.rows_read())
+            result["count"].append(int((now[1] | then[1]).any(axis=0).sum()))
+        return result
 
 
 def last_layer(rng: np.random.Generator, code: CodeUnderTest) -> Result:
     """Train the last layer alone, its matrix with pages to each column."""
     problem = problems.make("random", DEEP_N, DEEP_D, rng)
     drawn = code.deep_initialize(DEEP_WIDTH, DEEP_D, 2, shift=shift_for(DEEP_WIDTH, LAST_ALPHA), rng=rng)
-    paged = PagedArray(DEEP_WIDTH, DEEP_WIDTH)
-    paged.rows[:] = drawn.weights[1].T
-    network = MultiLayerNetwork((drawn.weights[0], paged.rows.T), drawn.signs, drawn.shift)
-    result: Result = {"tells": paged.tells(), "witness": [], "ledger": [], "count": [0] * ITERATIONS}
-    run = code.last_layer(network, problem.X, rank_budget=None).run(problem.y)
-    for _ in range(ITERATIONS):
-        paged.forget()
-        run.iterate()
-        result["witness"].append(paged.pages_read() / paged.pages_per_row)
-    return result
+    with PagedArray(DEEP_WIDTH, DEEP_WIDTH) as paged:
+        paged.rows[:] = drawn.weights[1].T
+        network = MultiLayerNetwork((drawn.weights[0], paged.rows.T), drawn.signs, drawn.shift)
+        result: Result = {"tells": paged.tells(), "witness": [], "ledger": [], "count": [0] * ITERATIONS}
+        run = code.last_layer(network, problem.X, rank_budget=None).run(problem.y)
+        for _ in range(ITERATIONS):
+            paged.forget()
+            run.iterate()
+            result["witness"].append(paged.rows_read())
+        return result
 
 
 def low_rank(rng: np.random.Generator, code: CodeUnderTest) -> Result:
     """Multiply low-rank weights, their matrix with pages to each column, by one sparse vector after another."""
-    paged = PagedArray(DEEP_WIDTH, DEEP_WIDTH)
-    paged.rows[:] = rng.standard_normal(paged.rows.shape)
-    result: Result = {"tells": paged.tells(), "witness": [], "ledger": [], "count": []}
-    weights = code.low_rank(paged.rows.T)
-    for _ in range(ITERATIONS):
-        entries = rng.standard_normal((1, DEEP_WIDTH)) * (rng.random((1, DEEP_WIDTH)) < SPARSE)
-        vector, before = sparse.csr_array(entries), weights.work["read"]
-        paged.forget()
-        weights.multiply(vector)
-        result["witness"].append(paged.pages_read() / paged.pages_per_row)
-        result["ledger"].append((weights.work["read"] - before) / DEEP_WIDTH)
-        result["count"].append(int(np.count_nonzero(entries)))
-        weights.add(vector, vector)
-    return result
+    with PagedArray(DEEP_WIDTH, DEEP_WIDTH) as paged:
+        paged.rows[:] = rng.standard_normal(paged.rows.shape)
+        result: Result = {"tells": paged.tells(), "witness": [], "ledger": [], "count": []}
+        weights = code.low_rank(paged.rows.T)
+        for _ in range(ITERATIONS):
+            entries = rng.standard_normal((1, DEEP_WIDTH)) * (rng.random((1, DEEP_WIDTH)) < SPARSE)
+            vector, before = sparse.csr_array(entries), weights.work["read"]
+            paged.forget()
+            weights.multiply(vector)
+            result["witness"].append(paged.rows_read())
+            result["ledger"].append((weights.work["read"] - before) / DEEP_WIDTH)
+            result["count"].append(int(np.count_nonzero(entries)))
+            weights.add(vector, vector)
+        return result
+
+
+def memory(loop: str, rng: np.random.Generator, code: CodeUnderTest) -> Result:
+    """Tell what a loop keeps of the weights, and what an iteration takes of one number for each neuron."""
+    start = code.start_events if loop.startswith("events") else code.start
+
+    def begin(point: Inputs) -> tuple[int, Any, int]:
+        problem = problems.make("random", MEMORY_N, point["d"], rng)
+        shift = shift_for(point["width"], point["alpha"])
+        network = code.initialize(point["width"], point["d"], shift=shift, rng=rng)
+        before = tracemalloc.get_traced_memory()[0]
+        run = start(network, problem.X, problem.y)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0] - before, run, network.weights.nbytes
+
+    tracemalloc.start()
+    try:
+        kept, _, size = begin(KEPT)
+        _, run, _ = begin(TAKEN)
+        taken = 0
+        for _ in range(ITERATIONS):
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            run.iterate()
+            taken = max(taken, tracemalloc.get_traced_memory()[1] - before)
+    finally:
+        tracemalloc.stop()
+    # Python itself takes some kilobytes more here or there, which must not show; so shares are rounded up.
+    shares = (kept / size, KEPT_MARGIN), (taken / 8 / TAKEN["width"], TAKEN_MARGIN)
+    return {
+        name: math.ceil(2 * share / margin) / 2 for name, (share, margin) in zip(("kept", "taken"), shares, strict=True)
+    }
 
 
 def decide(results: Sequence[tuple[Inputs, Result]]) -> list[Finding]:
     """Compare the numbers, where the witness tells."""
-    return [_find(part, [(i, r) for i, r in results if i["loop"] in loops]) for part, loops in PARTS.items()]
+    return [_find(part, [(i, r) for i, r in results if i["loop"] in loops]) for part, loops in PARTS.items()] + [
+        _find_memory([(i, r) for i, r in results if i["loop"] in MEMORY])
+    ]
 
 
 DOMAINS = {
@@ -206,6 +257,28 @@ DOMAINS = {
     "columns": f"m={DEEP_WIDTH}, n={DEEP_N}, d={DEEP_D}, alpha={DEEP_ALPHA} and normalized, last layer {LAST_ALPHA}, "
     f"depth 2, {ITERATIONS} iterations",
 }
+
+
+def _find_memory(own: Sequence[tuple[Inputs, Result]]) -> Finding:
+    """Decide from the largest share of what is allowed."""
+    margin = "<= 1 (memory as a share of what is allowed)"
+    sizes = (f"m={point['width']}, n={MEMORY_N}, d={point['d']}, alpha={point['alpha']}" for point in (KEPT, TAKEN))
+    domain = "; ".join(sizes)
+    if not own:
+        return make_finding(
+            "page_witness.memory", None, "undecided", margin=margin, domain=domain, reason="Nothing was measured."
+        )
+    shares = [result[name] for _, result in own for name in ("kept", "taken")]
+    listed = [f"{inputs['loop'].removesuffix('-memory')} {r['kept']:g}, {r['taken']:g}" for inputs, r in own]
+    return make_finding(
+        "page_witness.memory",
+        Interval(max(shares), min(shares), max(shares)),
+        "holds" if max(shares) <= 1 else "fails",
+        margin=margin,
+        domain=domain,
+        reason=f"What is kept over {KEPT_MARGIN:g} of the weights, and what an iteration takes over {TAKEN_MARGIN:g} "
+        f"of a number for each neuron, in halves, rounded up: {'; '.join(listed)}.",
+    )
 
 
 def _find(part: str, own: Sequence[tuple[Inputs, Result]]) -> Finding:
@@ -240,13 +313,14 @@ def _find(part: str, own: Sequence[tuple[Inputs, Result]]) -> Finding:
 def plot(figure: Figure, results: Sequence[tuple[Inputs, Result]]) -> None:
     """Draw what the system saw read, in rows, nodes or columns, against what separate code expects."""
     axes = figure.subplots()
+    results = [(i, r) for i, r in results if i["loop"] not in MEMORY]
     for loop in dict.fromkeys(inputs["loop"] for inputs, _ in results):
         own = [r for i, r in results if i["loop"] == loop]
         expected, read = ([1 + value for r in own for value in r[name]] for name in ("count", "witness"))
         axes.loglog(expected, read, "o", markersize=5, label=loop)
     line = [1, 1 + max(value for _, r in results for value in r["count"])]
     axes.loglog(line, line, "--", color="black", marker="", label="equal")
-    axes.set(xlabel="1 + expected", ylabel="1 + pages read, over pages each")
+    axes.set(xlabel="1 + expected", ylabel="1 + read")
     axes.legend(frameon=False)
 
 

@@ -162,7 +162,7 @@ def _worst(name: str, values: list[float], bound: float, margin: str, domain: st
     worst = max(values)
     interval = Interval(worst, min(values), worst)
     verdict = decide_below(interval, bound)
-    reason = f"Largest {what} over {len(values)} counts: {worst:.3g}."
+    reason = f"Largest {what} over {len(values)} counts: {worst:.4g}."
     # Counts are exact: one count beyond its bound refutes the claim.
     return make_finding(
         f"search.{name}",

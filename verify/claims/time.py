@@ -5,7 +5,8 @@ and the compacted loop (`fast.baselines`) train the same network on the same dat
 weights are drawn again if a run stops. After one iteration to warm up, each loop takes one iteration, in random order,
 round after round; a *paired ratio* compares times of the same round. One number per seed (the median over rounds),
 intervals over seeds. A second compacted loop runs along as a control: the ratio of the two identical loops must be 1,
-or no clock reading here is evidence and every claim is invalid.
+or no clock reading here is evidence and every claim is invalid. So they are if the loops do not come to the same
+residuals: a loop that does not train is soon done.
 
 An iteration of the event path costs what changes, less and less, so single iterations do not compare. Its unit is a
 whole run of six, and every round takes a fresh one, start and first iteration included and never warmed up; it is
@@ -46,7 +47,8 @@ import numpy as np
 
 from reference.notation import DivergenceError, NothingFiresError, SingularGramError
 from reference.two_layer import TwoLayerNetwork, shift_for
-from verify import problems
+from verify import problems, tolerances
+from verify.comparison import residuals_apart
 from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result, Verdict
 from verify.statistics import NOT_A_NUMBER, Interval, decide_above, decide_below, make_finding, slope, t_interval
 
@@ -221,27 +223,34 @@ def interleaved(
         runs[name].iterate()
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     events = []
+    traces: list[tuple[Sequence[float], int]] = []
     for _ in range(ROUNDS):
         # A loop that follows its twin finds a warm cache; in random order no loop always does.
         for name in rng.permutation([*runs, "events"]):
             if name == "events":
-                events.append(whole_run(lambda: code.start_events(network, problem.X, problem.y)))
+                readings, norms = whole_run(lambda: code.start_events(network, problem.X, problem.y))
+                events.append(readings)
+                traces.append((norms, RUN))
                 continue
             before = clock()
             runs[name].iterate()
             seconds[name].append(clock() - before)
-    return {"start": start_seconds, "iteration": seconds, "events": events}
+    traces += [(run.residual_norms[:], 1 + ROUNDS) for run in runs.values()]
+    for _ in range(1 + ROUNDS, RUN):
+        runs["compacted"].iterate()
+    apart = residuals_apart(runs["compacted"].residual_norms, traces)
+    return {"start": start_seconds, "iteration": seconds, "events": events, "apart": apart}
 
 
-def whole_run(start: Callable[[], Any]) -> list[float]:
-    """Time the start of a run, then each of six iterations."""
+def whole_run(start: Callable[[], Any]) -> tuple[list[float], list[float]]:
+    """Time the start of a run, then each of six iterations; return its residual norms, too."""
     readings = [clock()]
     run = start()
     readings.append(clock())
     for _ in range(RUN):
         run.iterate()
         readings.append(clock())
-    return np.diff(readings).tolist()
+    return np.diff(readings).tolist(), run.residual_norms
 
 
 def log_ratio(result: Result, opponent: str, runner: str = "tree") -> float:
@@ -295,6 +304,9 @@ def decide(results: Runs) -> list[Finding]:
     if control.low > CONTROL_MARGIN or control.high < -CONTROL_MARGIN:
         reason = "The control failed: two identical loops differ, so the clock is no evidence on this machine now."
         return [Finding(claim.id, "invalid", None, None, "identical pair at 1", domain, reason) for claim in CLAIMS]
+    if not all(result["apart"] <= tolerances.RUN for _, result in results):
+        reason = "The loops that were timed do not come to the same residuals, so their times do not compare."
+        return [Finding(claim.id, "invalid", None, None, "same residuals", domain, reason) for claim in CLAIMS]
     return [
         _find_dense(grid, largest, domain),
         _find_growth(grid, domain),

@@ -1,10 +1,12 @@
-"""Planted fault of training many layers by the clock: right answers, slowly."""
+"""Planted faults of training many layers by the clock: right answers, slowly, and wrong ones where none looks."""
 
 from __future__ import annotations
 
 from fast.multi_layer_baselines import MultiLayerDenseRun
+from fast.multi_layer_gauss_newton import MultiLayerRun, State
 from reference.multi_layer import MultiLayerNetwork
 from reference.notation import FloatArray
+from verify.claims import deep_time
 from verify.faults.fault import Fault
 
 
@@ -18,6 +20,13 @@ class FourScans(MultiLayerDenseRun):
             dense = hidden.toarray()
             for _ in range(3):
                 _ = dense @ W.T
+
+
+class ShortStepsWhenWide(MultiLayerRun):
+    """Steps a thousandth short, but only at a width at which no run is compared with a dense one."""
+
+    def _try(self, g: FloatArray) -> State:
+        return super()._try(g * (1 - 1e-3 * (self.initial.width >= 1 << 12)))
 
 
 class DenseLastLayer:
@@ -47,5 +56,12 @@ FAULTS: tuple[Fault, ...] = (
         },
         {"start_deep": FourScans, "last_layer": DenseLastLayer},
     ),
+    Fault(
+        "deep-short-steps-when-wide",
+        "The fast loop takes steps a thousandth short, at the largest width alone.",
+        "value",
+        {claim.id: "invalid" for claim in deep_time.CLAIMS},
+        {"start_deep": ShortStepsWhenWide},
+    ),
 )
-"""Each claim of `verify.claims.deep_time` is flipped by it."""
+"""Each claim of `verify.claims.deep_time` is flipped by the first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 
@@ -101,7 +102,7 @@ class ComparingLast(LastLayer):
 
 
 class PrivateCopyTree(TreeRun):
-    """Looks at all weights in each iteration, in a copy made beforehand: the witness of pages is blind to it."""
+    """Looks at all weights in each iteration, in a copy made beforehand: only memory tells."""
 
     copied: FloatArray | None = None
 
@@ -114,6 +115,31 @@ class PrivateCopyTree(TreeRun):
     def _start(self) -> None:
         super()._start()
         self.copied = self.initial.weights.copy()
+
+
+class PartlyCopyingEvents(EventRun):
+    """Looks at a twentieth of the weights in each iteration, in a copy made beforehand."""
+
+    copied: FloatArray | None = None
+
+    def iterate(self) -> None:
+        """Take one step."""
+        if self.copied is not None:
+            compare(self.copied)
+        super().iterate()
+
+    def _start(self) -> None:
+        super()._start()
+        self.copied = self.initial.weights[::20].copy()
+
+
+class ArrayOfAll(EventRun):
+    """Marks in each iteration which of all neurons fire."""
+
+    def iterate(self) -> None:
+        """Take one step."""
+        np.bincount(self.watched.neurons, minlength=self.initial.width)
+        super().iterate()
 
 
 FAULTS = (
@@ -172,5 +198,29 @@ FAULTS = (
         {"page_witness.columns": "fails"},
         {"low_rank": ComparingLowRank},
         only=partial(of, "low-rank"),
+    ),
+    Fault(
+        "tree-compares-a-copy",
+        "The loop on trees looks in each iteration at all weights, in a copy made beforehand.",
+        "cost",
+        {"page_witness.memory": "fails"},
+        {"start": PrivateCopyTree},
+        only=partial(of, "tree-memory"),
+    ),
+    Fault(
+        "events-compare-a-copy",
+        "The loop on events looks in each iteration at a twentieth of the weights, in a copy made beforehand.",
+        "cost",
+        {"page_witness.memory": "fails"},
+        {"start_events": PartlyCopyingEvents},
+        only=partial(of, "events-memory"),
+    ),
+    Fault(
+        "events-mark-all-neurons",
+        "Each iteration of the loop on events forms an array with an entry for each neuron.",
+        "cost",
+        {"page_witness.memory": "fails"},
+        {"start_events": ArrayOfAll},
+        only=partial(of, "events-memory"),
     ),
 )

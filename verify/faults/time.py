@@ -37,20 +37,28 @@ class ScanningEvents(EventRun):
 
 
 class EarlyTrees(TreeRun):
-    """Keeps what it prepared for the next run on the same network, and works in its first iteration only."""
+    """Takes all its steps where it is begun for the first time on a network, and only shows them when asked."""
 
-    kept: ClassVar[dict[str, Any]] = {}
+    done: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, network: StartingNetwork, X: ArrayLike, y: ArrayLike) -> None:
-        if self.kept.get("given") is not network:
+        if self.done.get("given") is not network:
             super().__init__(network, X, y)
-            self.kept.update(given=network, state=dict(vars(self)))
-        vars(self).update(self.kept["state"])
+            while len(self.residual_norms) < 2 + time.ROUNDS:
+                super().iterate()
+            self.done.update(given=network, norms=self.residual_norms)
+        self.residual_norms = self.done["norms"][:1]
 
     def iterate(self) -> None:
-        """Take a step, once."""
-        if not self.counts:
-            super().iterate()
+        """Show a step."""
+        self.residual_norms.append(self.done["norms"][len(self.residual_norms)])
+
+
+class ShortStepsWhenWide(EventRun):
+    """Steps a thousandth short, but only at a width at which no run is compared with a dense one."""
+
+    def _try(self, g: FloatArray) -> Trial | AllTrial:
+        return super()._try(g * (1 - 1e-3 * (self.initial.width >= 1 << max(time.EXPONENTS))))
 
 
 def decide_with_another_control(results: Sequence[tuple[Inputs, Result]]) -> list[Finding]:
@@ -92,10 +100,18 @@ FAULTS = (
     ),
     Fault(
         "work-before-the-clock",
-        "The tree path is prepared before it is timed, and works in the iteration that warms it up only.",
+        "The tree path takes all its steps before it is timed.",
         "cost",
         {"time.paper": "fails", "time.compacted": "fails", "time.start": "fails"},
         {"start": EarlyTrees},
+        only=some,
+    ),
+    Fault(
+        "short-steps-when-wide",
+        "The event path takes steps a thousandth short, at the largest widths alone.",
+        "value",
+        {claim.id: "invalid" for claim in time.CLAIMS},
+        {"start_events": ShortStepsWhenWide},
         only=some,
     ),
     Fault(

@@ -1,0 +1,64 @@
+"""Options, opponents and sketches: verdicts on made-up errors, and planted faults."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from matplotlib.figure import Figure
+
+from verify import seeds
+from verify.claims import options
+from verify.experiment import CodeUnderTest, Inputs, Profile, Result
+from verify.faults.fault import Fault, check
+from verify.faults.options import FAULTS
+
+Results = list[tuple[Inputs, Result]]
+
+
+def measured(code: CodeUnderTest, only: Callable[[Inputs], bool]) -> Results:
+    cells = [inputs for inputs in options.cells(Profile()) if only(inputs)]
+    results = [(inputs, options.measure(inputs, seeds.generator(0, "options", inputs), code)) for inputs in cells]
+    plain: Results = json.loads(json.dumps(results, allow_nan=False))
+    return plain
+
+
+def verdicts(results: Results) -> dict[str, str]:
+    return {finding.claim: finding.verdict for finding in options.EXPERIMENT.decide(results)}
+
+
+def test_the_true_code_holds_and_draws() -> None:
+    results = measured(CodeUnderTest(), lambda inputs: bool(inputs["seed"] == 0))
+    assert verdicts(results) == {claim.id: "holds" for claim in options.CLAIMS}
+    figure = Figure()
+    options.plot(figure, results)
+    figure.canvas.draw()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
+def test_planted_faults_fail_the_claims_meant_for_them(fault: Fault) -> None:
+    found = verdicts(measured(fault.code, fault.only or (lambda inputs: bool(inputs["seed"] == 0))))
+    assert {claim: found[claim] for claim in fault.caught_by} == fault.caught_by
+
+
+def test_every_claim_has_a_fault() -> None:
+    check([options.EXPERIMENT], FAULTS)
+
+
+def made(error: float, **evidence: bool) -> Results:
+    result: Result = {name: {"residuals": error} for name in options.NAMES}
+    return [({**options.BOTH, "seed": 0}, {**result, "trained": True, "climbed": True, **evidence})]
+
+
+def test_one_error_beyond_its_bound_refutes() -> None:
+    assert set(verdicts(made(0.9)).values()) == {"holds"}
+    assert set(verdicts(made(0.9) + made(1.1)).values()) == {"fails"}
+
+
+def test_without_runs_or_climbs_there_is_no_evidence() -> None:
+    assert set(verdicts([]).values()) == {"invalid"}
+    assert verdicts(made(0.0, climbed=False))["options.safeguarded"] == "invalid"
+    found = verdicts(made(0.0, trained=False))
+    assert [found[f"options.{name}"] for name in ("conjugate", "parallel", "small")] == ["invalid"] * 3
+    assert found["options.sketches"] == "holds"
