@@ -231,11 +231,17 @@ class Doubt:
         ``W(0)`` of the layer.
     shift : float
         A neuron fires when its score is as large.
+
+    Attributes
+    ----------
+    columns : ndarray (q,) of bool
+        Columns of ``W(0)`` with an entry that had to be read; to be cleared by who asks.
     """
 
     def __init__(self, W: FloatArray, shift: float) -> None:
         self.W, self.shift = W, shift
         self.points: list[dict[str, FloatArray]] = []
+        self.columns = np.zeros(W.shape[1], dtype=np.bool_)
 
     def forward_work(self, h: FloatArray, fires: BoolArray, scores: FloatArray) -> int:
         """Count the entries of ``W(0)`` that the next state reads.
@@ -255,6 +261,7 @@ class Doubt:
         """
         if fires.sum() * DENSE_FORWARD > fires.size:
             self.points = []
+            self.columns[:] = True
             return int(len(h) * self.W.size)
         first = not self.points
         if first:
@@ -262,17 +269,33 @@ class Doubt:
         rows = zip(self.points, h, fires, scores, strict=True)
         return sum(self._of_a_point(point, *each, survey=first) for point, *each in rows)
 
+    def backward(self, above: BoolArray, below: BoolArray) -> None:
+        """Note the columns that the way back reads: who fires above (n, p) and below (n, q)."""
+        if above.sum() * DENSE_BACK > above.size:
+            self.columns[:] = True
+        for point, neurons, columns in zip(self.points or [{} for _ in above], above, below, strict=True):
+            self._entries(point, neurons, columns)
+
+    def _entries(self, point: dict[str, FloatArray], neurons: BoolArray, columns: BoolArray) -> None:
+        """Note the columns, unless all these entries are among those last read for the point."""
+        kept = point.get("neurons"), point.get("columns")
+        if kept[0] is None or (neurons > kept[0]).any() or (columns != kept[1]).any():
+            self.columns |= columns & neurons.any()
+            point |= {"neurons": neurons.astype(float), "columns": columns.astype(float)}
+
     def _of_a_point(
         self, point: dict[str, FloatArray], h: FloatArray, fires: BoolArray, scores: FloatArray, *, survey: bool
     ) -> int:
         # Kept for a point: `last` (q,), its inputs; `seen` (q,), who fired below; `path`, how far they moved; and of
-        # each neuron `exact`, its score with W(0) when last computed, `since`, the path then, and `squares`, `N^2`.
+        # each neuron `exact`, its score with W(0) when last computed, `since`, the path then, and `squares`, `N^2`;
+        # `neurons` (p,) and `columns` (q,), whose entries were last read.
         own, p, work = self.W[:, fires] @ h[fires], len(self.W), 0
         if not survey:
             new = fires & (point["seen"] == 0)
             survey = 2 * new.sum() > fires.sum()
             if not survey and new.any():
                 work += p * int(new.sum())
+                self.columns |= new
                 # The bound at the end of the path so far stays when N grows.
                 point["exact"] = point["exact"] + np.sqrt(point["squares"]) * (point["path"] - point["since"])
                 point["since"] = np.full(p, point["path"])
@@ -287,9 +310,12 @@ class Doubt:
             doubtful = bound >= self.shift - slack
             survey = bool(SURVEY * doubtful.sum() > p)
             if not survey:
+                if doubtful.any():
+                    self._entries(point, doubtful, fires)
                 point["exact"] = np.where(doubtful, own, point["exact"])
                 point["since"] = np.where(doubtful, point["path"], point["since"])
                 return work + int(doubtful.sum()) * int(fires.sum())
+        self.columns |= fires
         point |= {"last": h, "seen": fires.astype(float), "path": np.zeros(1), "exact": own, "since": np.zeros(p)}
         point["squares"] = self._squares(fires)
         return work + p * int(fires.sum())

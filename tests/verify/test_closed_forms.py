@@ -235,6 +235,42 @@ def test_deep_work_is_what_the_loop_reports(depth: int, layers: list[int], budge
     assert [{name: work for name, work in counts.items() if name != "solve"} for counts in run.counts] == expected
 
 
+def test_columns_that_are_read() -> None:
+    """Seven points, of which one has an input; thirty neurons above four below, of which one has weights."""
+    doubt = closed_forms.Doubt(np.zeros((30, 4)), shift=1.0)
+    doubt.W[0] = 1.0
+    h = np.array([[0.9, 0.0, 0.0, 0.0]])
+
+    def forward(h: FloatArray) -> list[int]:
+        doubt.columns[:] = False
+        H = np.vstack([h, np.zeros((6, 4))])
+        doubt.forward_work(H, H > 0, H @ doubt.W.T)
+        return np.flatnonzero(doubt.columns).tolist()
+
+    def backward(above: int, below: list[int]) -> list[int]:
+        doubt.columns[:] = False
+        fires = np.zeros((7, 30), dtype=bool), np.zeros((7, 4), dtype=bool)
+        fires[0][0, :above] = fires[1][0, below] = True
+        doubt.backward(*fires)
+        return np.flatnonzero(doubt.columns).tolist()
+
+    assert forward(h) == [0]  # a survey
+    assert backward(0, [0]) == []
+    assert backward(2, [0]) == [0]
+    assert backward(2, [0]) == []  # kept
+    assert backward(1, [0]) == []  # a part of it
+    assert backward(3, [0]) == [0]
+    assert backward(3, [0, 2]) == [0, 2]
+    assert forward(0.99 * h) == []  # no doubt
+    assert forward(np.array([[0.9, 0.6, 0.0, 0.0]])) == [0, 1]  # one that is new, and one in doubt with it
+    assert forward(np.array([[0.8, 0.6, 0.0, 0.0]])) == []  # still in doubt, and kept
+    assert backward(4, [0]) == [0]
+    assert backward(4, [1, 3]) == [1, 3]
+    doubt.columns[:] = False
+    doubt.backward(np.ones((7, 30), dtype=bool), np.zeros((7, 4), dtype=bool))
+    assert doubt.columns.all()
+
+
 def patterns_of(H: sparse.csr_array) -> BoolArray:
     fires = np.zeros(H.shape, dtype=bool)
     fires[np.repeat(np.arange(H.shape[0]), np.diff(H.indptr)), H.indices] = True

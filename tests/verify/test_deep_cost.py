@@ -400,9 +400,9 @@ def test_the_dense_run_takes_the_reference_steps(normalized: bool) -> None:
     rng = np.random.default_rng(3)
     problem = problems.make("random", 5, 6, rng)
     network = initialize(200, 6, 3, shift=0.3, rng=rng, normalized=normalized)
-    states, read = deep_cost.dense_run(network, problem, [1, 3], 2)
+    states, read, columns = deep_cost.dense_run(network, problem, [1, 3], 2)
     after = reference_train(network, problem.X, problem.y, trained_layers=[1, 3], iterations=2).network
-    assert (len(states), len(read)) == (3, 2)
+    assert (len(states), len(read), len(columns)) == (3, 2, 2)
     for now, expected in ((states[0], network), (states[2], after)):
         signals = deep_cost.reference.multi_layer.forward(expected, problem.X)
         assert now[0].all()

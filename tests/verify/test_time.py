@@ -12,6 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from fast.all_pairs import AllTrial
+from fast.baselines import DenseRun
 from fast.gauss_newton import EventRun, TreeRun
 from fast.watched_pairs import Trial
 from reference.notation import FloatArray
@@ -20,7 +21,7 @@ from verify import problems, seeds
 from verify.claims import time
 from verify.comparison import UNEQUAL
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
-from verify.faults.time import EarlyTrees, decide_with_another_control
+from verify.faults.time import DawdlingDense, EarlyTrees, decide_with_another_control
 from verify.tolerances import RUN
 
 Results = list[tuple[Inputs, Result]]
@@ -41,12 +42,13 @@ def simulated(
     events: Law = lambda alpha, exponent, seed: 100.0,
     events_start: float = 0.1,
     late: float = 100.0,
+    passes: float = 1.5,
     thorough: bool = False,
 ) -> Results:
     """Make timings in which the tree path takes ``dense`` and ``compacted`` times as long as its opponents.
 
     Six iterations of the event path take six dense ones over ``events``, the sixth its first one over ``late``, and its
-    start takes ``events_start`` times six dense ones.
+    start takes ``events_start`` times six dense ones. An iteration of the dense loop takes ``passes`` bare passes.
     """
     rng = np.random.default_rng(3)
     results: Results = []
@@ -56,13 +58,14 @@ def simulated(
         tree = 1e-3 * 2.0 ** (inputs["exponent"] - 12)
         middle = {"tree": tree, "dense": tree / dense(*own), "compacted": tree / compacted(*own)}
         middle["control"] = middle["compacted"] * control(*own)
+        middle["pass"] = middle["dense"] / passes
         iteration = {name: (value * noise.get(name, np.ones(time.ROUNDS))).tolist() for name, value in middle.items()}
         starts = {"tree": start * 10 * tree, "dense": tree, "compacted": tree, "control": tree}
         half = time.RUN * middle["dense"] / events(*own) / 2
         run = [events_start * time.RUN * middle["dense"], half, half * (1 - 1 / late), 0, 0, 0, half / late]
         runs = [(np.array(run) * noise).tolist() for noise in np.exp(0.02 * rng.standard_normal(time.ROUNDS))]
         if inputs["n"] != time.N:
-            del iteration["tree"], starts["tree"]
+            del iteration["tree"], iteration["pass"], starts["tree"]
         results.append((inputs, {"start": starts, "iteration": iteration, "events": runs, "apart": 1e-9}))
     return results
 
@@ -107,6 +110,9 @@ def spread(law: Law) -> Law:
         ({"late": 8.0}, "late", "fails"),
         ({"events": lambda alpha, exponent, seed: 3.0 if exponent == 16 else 100.0}, "events_many", "fails"),
         ({"events": spread(lambda alpha, exponent, seed: 4.0)}, "events_many", "undecided"),
+        ({"passes": 2.6}, "opponents", "fails"),
+        ({"compacted": lambda alpha, exponent, seed: 5.0}, "opponents", "fails"),  # 0.8 of the dense time
+        ({"compacted": spread(lambda alpha, exponent, seed: 5.0)}, "opponents", "undecided"),
     ],
 )
 def test_verdicts_follow_the_paired_ratios(changes: dict[str, Any], claim: str, verdict: str) -> None:
@@ -123,7 +129,8 @@ def test_a_slow_event_path_elsewhere_is_not_claimed_about() -> None:
 def test_the_thorough_run_asks_more_and_where_the_project_asks() -> None:
     findings = time.decide(simulated(thorough=True))
     assert {finding.verdict for finding in findings} == {"holds"}
-    assert [finding.margin.split()[1] for finding in findings[6:]] == ["20", "6", "5", "15", "50"]
+    assert [finding.margin.split()[1] for finding in findings[6:]] == ["20", "6", "5", "15", "50", "2.5"]
+    findings.pop()
     many = findings.pop(9)
     assert "n=256, d=128, m=2^18" in many.domain
     assert all("n=64, d=32, m=2^20" in finding.domain for finding in findings[6:])
@@ -175,9 +182,9 @@ def test_one_cell_end_to_end() -> None:
     cell = {"n": 32, "alpha": 0.24, "exponent": 10, "seed": 0}
     result = time.measure(cell, seeds.generator(0, "time", cell), CodeUnderTest())
     json.dumps(result, allow_nan=False)
-    names = ["dense", "compacted", "control", "tree"]
+    names = ["dense", "compacted", "control", "tree", "pass"]
     assert list(result["start"]) == list(result["iteration"]) == names
-    assert [len(result["iteration"][name]) for name in names] == [time.ROUNDS] * 4
+    assert [len(result["iteration"][name]) for name in names] == [time.ROUNDS] * 5
     assert [len(run) for run in result["events"]] == [1 + time.RUN] * time.ROUNDS
 
 
@@ -226,6 +233,22 @@ def test_every_round_takes_a_fresh_run_of_the_event_path() -> None:
     assert 12 <= first < 17 < after  # in the first round, after all warm-ups
 
 
+def test_a_bare_pass_looks_at_every_score_and_dawdling_changes_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    problem = problems.make("random", 6, 8, rng)
+    network = initialize(1000, 8, shift=0.8, rng=rng)
+    counted: list[int] = []
+    monkeypatch.setattr(time, "SCORES_AT_ONCE", 6 * 64)
+    monkeypatch.setattr(time.np, "count_nonzero", lambda fires: counted.append(int(fires.sum())))
+    time.BarePass(network, problem).iterate()
+    assert (len(counted), sum(counted)) == (16, int((problem.X @ network.weights.T >= 0.8).sum()))
+    monkeypatch.undo()
+    runs = [each(network, problem.X, problem.y, compact=True) for each in (DenseRun, DawdlingDense)]
+    for run in runs:
+        run.iterate()
+    assert runs[0].residual_norms == runs[1].residual_norms
+
+
 def test_the_trees_stay_out_of_the_largest_setting() -> None:
     log: Log = []
     result = time.measure({"n": 64, "alpha": 0.24, "exponent": 10, "seed": 0}, np.random.default_rng(0), recorded(log))
@@ -250,6 +273,7 @@ def by_a_clock(monkeypatch: pytest.MonkeyPatch, slower: float) -> dict[str, str]
     """Measure with a clock that the loops alone move, the event path slower by a factor."""
     clock = [0.0]
     monkeypatch.setattr(time, "clock", lambda: clock[0])
+    monkeypatch.setattr(time, "BarePass", lambda *args: Moving(clock, 0.0, [6.0]))
     code = CodeUnderTest(
         initialize=lambda width, dim, *, shift, rng: None,
         start=lambda *args: Moving(clock, 1.0, [8.0]),

@@ -262,7 +262,7 @@ def measure_network(
     if inputs["sweep"] == "settled":
         return result
     if inputs["sweep"] != "width" or inputs["seed"] < SEEDS_CHECKED:
-        states, read = dense_run(network, problem, inputs["trained"], inputs["iterations"])
+        states, read, _ = dense_run(network, problem, inputs["trained"], inputs["iterations"])
         result["expected"] = closed_forms.deep_work(states, inputs["trained"], inputs["budget"], read)
         result |= averages([state[1] for state in states])
         if inputs["sweep"] in FITTED:
@@ -304,7 +304,7 @@ def with_weights(network: MultiLayerNetwork, weights: Sequence[FloatArray]) -> M
 
 def dense_run(
     network: MultiLayerNetwork, problem: problems.Problem, trained: list[int], iterations: int
-) -> tuple[list[Patterns], list[int]]:
+) -> tuple[list[Patterns], list[int], list[int]]:
     """Train by the definitions of `reference.multi_layer`.
 
     Returns
@@ -313,6 +313,8 @@ def dense_run(
         Who fires at the start and after each iteration.
     read : list of int
         Entries of the matrices above the lowest trained layer that each iteration has to read on the way forward.
+    columns : list of int
+        Columns of these matrices of which each iteration has to read an entry, back or forward.
     """
     X, y = problem.X, problem.y
     weights = [np.array(W, order="F") if layer in trained else W for layer, W in enumerate(network.weights, start=1)]
@@ -322,6 +324,7 @@ def dense_run(
     }
     states: list[Patterns] = []
     read: list[int] = []
+    columns_read: list[int] = []
     for iteration in range(iterations + 1):
         now = with_weights(network, weights)
         signals = reference.multi_layer.forward(now, X)
@@ -333,8 +336,12 @@ def dense_run(
                 for layer, doubt in doubts.items()
             )
         )
+        columns_read.append(sum(int(doubt.columns.sum()) for doubt in doubts.values()))
         if iteration == iterations:
             break
+        for layer, doubt in doubts.items():
+            doubt.columns[:] = False
+            doubt.backward(fires[layer], fires[layer - 1])
         P = reference.multi_layer.backward(now, signals)
         G = reference.multi_layer.gram_from(P, signals.hidden, trained)
         g = np.linalg.solve(G, signals.hidden[-1] @ network.signs - y)
@@ -342,7 +349,7 @@ def dense_run(
             left, right = P[layer - 1] * g[:, np.newaxis], signals.hidden[layer - 1]
             rows, columns = (np.flatnonzero(factor.any(axis=0)) for factor in (left, right))
             weights[layer - 1][np.ix_(rows, columns)] -= left[:, rows].T @ right[:, columns]
-    return states, read[1:]
+    return states, read[1:], columns_read[1:]
 
 
 def ignores_poison(
@@ -386,7 +393,7 @@ def find_once(
     """Pair what the start did with what it should do."""
     original = [W.tobytes(order="A") for W in network.weights]
     trained, iterations = inputs["trained"], inputs["iterations"]
-    states, _ = dense_run(network, problem, trained, iterations)
+    states, *_ = dense_run(network, problem, trained, iterations)
     entries = inputs["width"] ** 2
     copied = (inputs["depth"] - trained[0]) * inputs["rows"]
     trace, peak = with_peak(lambda: train(inputs, network, problem, code))

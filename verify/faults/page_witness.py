@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 
+from fast.certified_scores import CertifiedScores
 from fast.gauss_newton import EventRun, TreeRun
 from fast.low_rank import LowRankWeights
-from fast.multi_layer_gauss_newton import InputsOfALayer, LastLayer, MultiLayerRun
+from fast.multi_layer_gauss_newton import InputsOfALayer, LastLayer, MultiLayerRun, State
 from fast.threshold_search import ThresholdForest
 from reference.notation import FloatArray, IntArray
 from verify.experiment import Inputs
@@ -71,6 +72,24 @@ class ComparingDeep(MultiLayerRun):
         """Take one step."""
         compare(self.initial.weights[-1])
         super().iterate()
+
+
+class Forgetful(CertifiedScores):
+    """Keeps no entries, and reads again what it has just read; counts and results are the same."""
+
+    def _entries(self, weights: LowRankWeights, i: int, neurons: IntArray, columns: IntArray) -> FloatArray:
+        self.blocks[i] = None
+        return super()._entries(weights, i, neurons, columns)
+
+
+class ForgetfulDeep(MultiLayerRun):
+    """Keeps such scores."""
+
+    def _prepare(self, layers: list[LowRankWeights]) -> State:
+        state = super()._prepare(layers)
+        for scores in self.certified:
+            scores.__class__ = Forgetful
+        return state
 
 
 class ComparingLowRank(LowRankWeights):
@@ -181,6 +200,14 @@ FAULTS = (
         "cost",
         {"page_witness.columns": "fails"},
         {"start_deep": ComparingDeep},
+        only=partial(of, "deep"),
+    ),
+    Fault(
+        "deep-reads-again",
+        "The deep loop keeps no entries of the upper matrix, and reads again what it read a moment ago.",
+        "cost",
+        {"page_witness.columns": "fails"},
+        {"start_deep": ForgetfulDeep},
         only=partial(of, "deep"),
     ),
     Fault(

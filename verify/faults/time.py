@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fast.all_pairs import AllTrial
+from fast.baselines import DenseRun
 from fast.gauss_newton import EventRun, TreeRun
 from fast.two_layer import StartingNetwork, score_blocks
 from fast.watched_pairs import Trial
@@ -52,6 +53,17 @@ class EarlyTrees(TreeRun):
     def iterate(self) -> None:
         """Show a step."""
         self.residual_norms.append(self.done["norms"][len(self.residual_norms)])
+
+
+class DawdlingDense(DenseRun):
+    """Looks at all its neurons five times in every iteration; every number is right."""
+
+    def iterate(self) -> None:
+        """Take one step."""
+        super().iterate()
+        for _ in range(4):
+            self._scan()
+            self.residual_norms.pop()
 
 
 class ShortStepsWhenWide(EventRun):
@@ -104,6 +116,14 @@ FAULTS = (
         "cost",
         {"time.paper": "fails", "time.compacted": "fails", "time.start": "fails"},
         {"start": EarlyTrees},
+        only=some,
+    ),
+    Fault(
+        "opponents-dawdle",
+        "The dense and the compacted loop look at all their neurons five times in every iteration.",
+        "cost",
+        {"time.opponents": "fails"},
+        {"start_dense": DawdlingDense},
         only=some,
     ),
     Fault(
