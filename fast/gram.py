@@ -23,6 +23,8 @@ DENSE_AT = 1 / 64
 SPARSE_BELOW = 8
 """Mean number of points per fired pair's neuron below which the sparse product is always taken."""
 EXACT_IN_FLOAT32 = 1 << 24
+DENSE_BLOCK = 1 << 25
+"""Entries of the pattern that are written out at a time."""
 
 
 def gram(network: StartingNetwork | ImplicitNetwork, X: ArrayLike) -> FloatArray:
@@ -86,7 +88,7 @@ def shared_counts(jacobian: FiredJacobian) -> tuple[FloatArray, int]:
         pattern = jacobian.pattern
         return (pattern @ pattern.T).toarray(), sparse_work
     shared = np.zeros((n, n))
-    step = max(1, min(EXACT_IN_FLOAT32 - 1, (1 << 25) // n))
+    step = max(1, min(EXACT_IN_FLOAT32 - 1, DENSE_BLOCK // n))
     by_neuron = jacobian.pattern.T.tocsr().astype(np.float32)
     for start in range(0, u, step):
         block = by_neuron[start : start + step].toarray()

@@ -60,6 +60,9 @@ def test_the_path_is_chosen_by_work() -> None:
     sparse_pattern, dense_pattern = np.eye(40, dtype=bool), np.ones((40, 5), dtype=bool)
     assert shared_counts(jacobian_of(sparse_pattern))[1] == 40
     assert shared_counts(jacobian_of(dense_pattern))[1] == 40 * 40 * 5
+    # Where both cost the same, the sparse one is taken: 9^2 u = 72^2 u / 64.
+    even = np.arange(72)[:, np.newaxis] % 8 == np.arange(8)
+    assert shared_counts(jacobian_of(even))[1] == 9 * 9 * 8
 
 
 def test_an_implicit_network_has_the_gram_matrix_of_its_dense_form() -> None:

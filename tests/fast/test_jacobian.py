@@ -37,6 +37,7 @@ def test_both_products_are_those_of_the_dense_matrix(data: st.DataObject, rng: n
     rows = np.zeros((network.width, 3))
     rows[J.neurons] = J.rmatvec(g)
     np.testing.assert_allclose(rows, (g @ dense).reshape(network.width, 3), atol=1e-12)
+    np.testing.assert_allclose(J.multiply_gram(g), dense @ (g @ dense), atol=1e-12)
 
 
 @given(st.data(), generators)

@@ -117,6 +117,8 @@ def test_counts_follow_the_arrays_that_were_processed() -> None:
     weights.multiply_at(H, H)
     squares = int((np.diff(H.indptr).astype(int) ** 2).sum())
     assert weights.work["read"] == H.nnz * m + squares
+    weights.multiply(H)
+    assert weights.work["read"] == 2 * H.nnz * m + squares
     weights.add(left, right)
     weights.multiply(H)
     overlap = int(np.count_nonzero((H.toarray() != 0).astype(int).sum(0) * (right.toarray() != 0).astype(int)))
@@ -127,6 +129,9 @@ def test_counts_follow_the_arrays_that_were_processed() -> None:
     rows, columns = len(np.unique(left.indices)), len(np.unique(right.indices))
     assert weights.work["fold"] == rectangular_product.multiplications(rows, k, columns)
     assert weights.block.shape == (rows, columns)
+    weights.add(left, right)
+    weights.fold()
+    assert weights.work["fold"] == 2 * rectangular_product.multiplications(rows, k, columns)
 
 
 @pytest.mark.parametrize("folded", [False, True])
@@ -152,6 +157,8 @@ def test_questions_see_what_was_added_and_count_it(folded: bool) -> None:
     assert weights.work["factors"] == forward
     close(weights.multiply_at(P, H), (P.toarray() @ W)[row_of, H.indices])
     assert weights.work["factors"] == forward + back
+    weights.multiply(H)
+    assert weights.work["factors"] == 2 * forward + back
     assert np.abs((P.toarray() @ W)[row_of, H.indices]).max() > 1e-3
     some = np.arange(0, m, 2)
     close(weights.columns_at(some), W[:, some])
@@ -169,12 +176,53 @@ def test_vectors_with_many_entries_go_through_blas(monkeypatch: pytest.MonkeyPat
     assert weights.work["read"] == 4 * W.size
 
 
+def test_weights_stored_by_rows_are_gathered_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    W, H = rng.standard_normal((23, 40)), thin(3, 40, rng, 0.1)
+    monkeypatch.setattr(low_rank, "BLOCK_ENTRIES", 5 * len(np.unique(H.indices)))
+    close(LowRankWeights(W).multiply(H), H.toarray() @ W.T)
+
+
+def test_the_whole_matrix_is_read_only_when_that_costs_less() -> None:
+    weights = LowRankWeights(np.eye(12))
+    for takes_whole, one_in in ((weights.takes_whole, 6), (weights.takes_whole_back, 12)):
+        entries = np.zeros((1, one_in))
+        entries[0, 0] = 1.0
+        assert not takes_whole(sparse.csr_array(entries))
+        assert takes_whole(sparse.csr_array(entries[:, :-1]))
+
+
 def test_a_budget_folds_when_the_rank_reaches_it() -> None:
     rng = np.random.default_rng(2)
     weights = LowRankWeights(np.zeros((40, 40)), budget=4)
     for folds, rank in [(0, 3), (1, 0), (1, 3)]:
         weights.add(thin(3 if rank else 1, 40, rng, 0.2), thin(3 if rank else 1, 40, rng, 0.2))
         assert (weights.folds, weights.rank) == (folds, rank)
+
+
+def test_without_a_budget_factors_are_folded_when_questions_have_cost_as_much() -> None:
+    rng = np.random.default_rng(5)
+    left, right, H = (thin(rows, 60, rng, 0.1) for rows in (6, 6, 3))
+    nothing = sparse.csr_array((0, 60))
+    weights = LowRankWeights(np.zeros((60, 60), order="F"))
+    assert weights.waited == 0
+    weights.add(left, right)
+    price = rectangular_product.multiplications(len(np.unique(left.indices)), 6, len(np.unique(right.indices)))
+    asked = 0
+    while weights.work["factors"] < price:
+        assert weights.folds == 0
+        weights.multiply(H)
+        weights.multiply_at(H, H)
+        weights.add(nothing, nothing)
+        asked += 1
+    assert asked > 3
+    assert weights.folds == 1
+    assert weights.waited == 0
+    weights.add(left, right)
+    for folds, waited in ((1, price - 1), (2, price)):
+        weights.waited = waited
+        weights.add(nothing, nothing)
+        assert weights.folds == folds
 
 
 def test_weights_are_relaid_only_when_they_must_be() -> None:
@@ -193,6 +241,8 @@ def test_weights_are_relaid_only_when_they_must_be() -> None:
     again = by_rows.restarted()
     assert again.initial is by_rows.initial
     assert not again.relaid
+    assert again.work == dict.fromkeys(low_rank.PHASES, 0)
+    assert again.waited == 0
 
 
 def test_bad_input_is_refused() -> None:

@@ -154,8 +154,15 @@ def test_the_bound_is_the_theorem_for_squares_and_grows_twelvefold() -> None:
     side, leaf = 24, 3
     A = np.ones((side, side))
     theorem = (side / leaf) ** np.log2(12) * (leaf**2 + 5 * leaf) - 5 * side
-    assert error_bound(A, A, leaf=leaf) == pytest.approx(1.01 * theorem * UNIT_ROUNDOFF)
-    assert error_bound(A, A, leaf=side) == pytest.approx(1.01 * side**2 * UNIT_ROUNDOFF)
+    # In units of the rounding error: beside it, the absolute tolerance of approx is no tolerance but a hole.
+    assert error_bound(A, A, leaf=leaf) / UNIT_ROUNDOFF == pytest.approx(1.01 * theorem, rel=1e-12)
+    assert error_bound(A, A, leaf=side) / UNIT_ROUNDOFF == pytest.approx(1.01 * side**2, rel=1e-12)
+
+
+def test_the_bound_adds_the_strip_of_inner_columns_that_is_multiplied_beside() -> None:
+    # Two halvings of 15 inner columns: 12 in blocks of 3, and a strip of 3.
+    bound = error_bound(np.ones((8, 15)), np.ones((15, 8)), leaf=2)
+    assert bound / UNIT_ROUNDOFF == pytest.approx(1.01 * (12**2 * (3**2 + 5 * 3) - 5 * 12 + 3**2 + 15), rel=1e-12)
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2, 3])
@@ -258,13 +265,20 @@ def test_sums_that_overflow_are_refused_and_the_remedy_works() -> None:
         np.testing.assert_array_equal(multiply(left, right, leaf=3), left @ right)
 
 
+@pytest.mark.parametrize("sides", list(itertools.permutations((4, 6, 7))))
+def test_the_remedy_names_half_of_the_shortest_side(sides: tuple[int, int, int]) -> None:
+    p, q, r = sides
+    with pytest.raises(InputError, match=r"pass a leaf above 2, which makes no sums of blocks$"):
+        multiply(np.full((p, q), 1e308), np.full((q, r), 1e-308), leaf=2)
+
+
 def test_large_entries_that_do_not_overflow_are_multiplied() -> None:
     A = np.full((4, 4), 2.0**1020)
     np.testing.assert_array_equal(multiply(A, np.eye(4), leaf=2), A)
 
 
 def test_a_product_that_overflows_is_refused() -> None:
-    with pytest.raises(InputError, match="overflows; rescale them"):
+    with pytest.raises(InputError, match=r"overflows; rescale them$"):
         multiply([[1e200]], [[1e200]])
 
 

@@ -64,6 +64,22 @@ TestForestMachine = ForestMachine.TestCase
 TestForestMachine.settings = settings(stateful_step_count=15, max_examples=30)
 
 
+@pytest.mark.parametrize("fan_out", [2, 3, FAN_OUT])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_updates_equal_a_rebuild_at_every_depth(width: int, fan_out: int) -> None:
+    """The machine above draws few depths in an ordinary run."""
+    rng = np.random.default_rng(width)
+    scores = rng.integers(-9, 10, size=(2, width)).astype(float)
+    forest = ThresholdForest.build_from_blocks(2, width, [scores], fan_out=fan_out)
+    for share, shift in ((0.1, 20), (0.5, -20), (1.0, 0)):
+        neurons = rng.permutation(width)[: max(1, int(share * width))]
+        scores[:, neurons] = rng.integers(-9, 10, size=(2, len(neurons))) + shift
+        forest.update(neurons, scores[:, neurons])
+        rebuilt = ThresholdForest.build_from_blocks(2, width, [scores], fan_out=fan_out)
+        assert [level.tolist() for level in forest.levels] == [level.tolist() for level in rebuilt.levels]
+        assert_equals_scan(forest, scores, 5.0)
+
+
 def test_update_of_more_nodes_than_one_chunk() -> None:
     rng = np.random.default_rng(0)
     width = FAN_OUT * (2 * CHUNK + 3)
@@ -112,6 +128,12 @@ def test_the_node_count_of_an_update_is_exact() -> None:
     # The climb stops where the maximum stays: leaf 31 was the maximum of its node, and its node of nothing.
     forest.update([31], np.full((3, 1), 30.5))
     assert forest.nodes_visited["update"] - before == 3 * (1 + 1 + FAN_OUT + 1)
+    # A maximum that another leaf holds as well stays, and nobody looks above it; nor for a new leaf that equals it.
+    tied = ThresholdForest.build(np.zeros((1, FAN_OUT * 20)))
+    tied.update([0], [[-1.0]])
+    assert tied.nodes_visited["update"] == 1 + 1 + FAN_OUT
+    tied.update([0], [[0.0]])
+    assert tied.nodes_visited["update"] == 1 + 1 + FAN_OUT + 1 + 1
 
 
 def test_lookups_return_single_scores_and_columns() -> None:
@@ -127,8 +149,9 @@ def test_lookups_return_single_scores_and_columns() -> None:
         ([5], [[0.0], [0.0]], "neurons reach from 5 to 5; pass 0 to 4"),
         ([-1], [[0.0], [0.0]], "neurons reach from -1"),
         ([1, 1], [[0.0, 0.0], [0.0, 0.0]], "names one neuron twice"),
+        ([3, 0, 3], [[0.0] * 3] * 2, "names one neuron twice"),
         ([1], [[0.0, 0.0]], r"scores has shape \(1, 2\); pass \(2, 1\)"),
-        ([1], [[np.nan], [0.0]], "NaN"),
+        ([1], [[np.nan], [0.0]], "^scores has a NaN"),
         ([1.0], [[0.0], [0.0]], "pass \\(k,\\) whole numbers"),
         ([[1]], [[0.0], [0.0]], "pass \\(k,\\) whole numbers"),
     ],
@@ -141,9 +164,11 @@ def test_bad_updates_are_refused_and_change_nothing(neurons: object, scores: obj
 
 
 def test_bad_builds_and_queries_are_refused() -> None:
-    with pytest.raises(InputError, match="NaN"):
+    with pytest.raises(InputError, match=r"^scores has a NaN"):
         ThresholdForest.build([[np.nan]])
-    with pytest.raises(InputError, match="dimension"):
+    with pytest.raises(InputError, match=r"^scores has a NaN"):
+        ThresholdForest.build_from_blocks(1, 2, [np.zeros((1, 1)), np.array([[np.nan]])])
+    with pytest.raises(InputError, match=r"^scores has shape"):
         ThresholdForest.build([1.0])
     forest = ThresholdForest.build([[1.0]])
     with pytest.raises(InputError, match="i is 1; pass a data point from 0 to 0"):

@@ -56,7 +56,9 @@ def test_bad_input_is_refused() -> None:
         tree.update(2, 0.0)
     with pytest.raises(InputError, match="neuron is -1"):
         tree.update(-1, 0.0)
-    with pytest.raises(InputError, match="NaN"):
+    with pytest.raises(InputError, match=r"^score has a NaN"):
         tree.update(0, math.nan)
-    with pytest.raises(InputError, match="empty"):
+    with pytest.raises(InputError, match=r"^scores is empty"):
         MaxTree([])
+    with pytest.raises(InputError, match=r"^scores is empty"):
+        scan([], 0.0)

@@ -105,5 +105,5 @@ def test_a_network_shares_its_weights_and_cannot_write_to_them() -> None:
 def test_predict_takes_any_length_and_refuses_nan() -> None:
     network = TwoLayerNetwork([[2.0, 0.0]], [1.0], 1.0)
     assert network.predict([[3.0, 4.0]]).tolist() == [5.0]
-    with pytest.raises(InputError, match="NaN"):
+    with pytest.raises(InputError, match=r"^X has a NaN"):
         network.predict([[np.nan, 1.0]])
