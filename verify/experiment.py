@@ -35,6 +35,7 @@ import fast.threshold_search
 import reference.gauss_newton
 import reference.multi_layer
 import reference.multi_layer_gauss_newton
+import reference.network_file
 import reference.output_layer
 import reference.signals
 import reference.two_layer
@@ -174,6 +175,8 @@ class CodeUnderTest:
         See `fast.rectangular_product`.
     shift_for, second_moment : callable
         The constants that theory gives; see `reference.two_layer` and `reference.signals`.
+    save_network, load_network : callable
+        See `reference.network_file`.
     signal_spread, signal_gain, wide_enough : callable
         What is predicted about signals in depth; see `reference.signals`.
     """
@@ -210,6 +213,8 @@ class CodeUnderTest:
     sketch_tensors: Callable[..., Any] = fast.sketch.sketch_tensors
     solve_sketched: Callable[..., Any] = fast.regression.solve_sketched
     solve_conjugate: Callable[..., Any] = fast.regression.solve_conjugate
+    save_network: Callable[..., Any] = reference.network_file.save
+    load_network: Callable[..., Any] = reference.network_file.load
     rectangular_product: Callable[..., Any] = fast.rectangular_product.multiply
     rectangular_multiplications: Callable[..., Any] = fast.rectangular_product.multiplications
     rectangular_error_bound: Callable[..., Any] = fast.rectangular_product.error_bound

@@ -61,4 +61,4 @@ def test_without_runs_or_climbs_there_is_no_evidence() -> None:
     assert verdicts(made(0.0, climbed=False))["options.safeguarded"] == "invalid"
     found = verdicts(made(0.0, trained=False))
     assert [found[f"options.{name}"] for name in ("conjugate", "parallel", "small")] == ["invalid"] * 3
-    assert found["options.sketches"] == "holds"
+    assert (found["options.sketches"], found["options.files"]) == ("holds", "holds")

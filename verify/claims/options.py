@@ -1,4 +1,4 @@
-"""Claim: options that no other experiment takes, the opponents and the sketches do what they are named for.
+"""Claim: options that no other experiment takes, opponents, sketches and files do what they are named for.
 
 What is asked, beside separate code from the same start
 1. ``conjugate``    ``solver="conjugate"``: do trees, events and deep networks (plain, normalized, the last layer alone)
@@ -14,6 +14,7 @@ What is asked, beside separate code from the same start
    held back, or charged for too much, would make Gauss-Newton look better than it is.
 6. ``sketches``     Do all sketches, applied fast, to matrices, Jacobians and factors, equal the products with their
    matrices? That they embed is the business of the experiment ``embedding``; a lost sign need not spoil it.
+7. ``files``        Is every kind of network, written to a file and read again, the same to the bit?
 
 How runs are compared is said in `verify.comparison`. `UNSEEN` points are more than any block that deep predictions are
 made in. L-BFGS is SciPy's on both sides; compared is what it is given, and what is made of its answer.
@@ -22,6 +23,7 @@ made in. L-BFGS is SciPy's on both sides; compared is what it is given, and what
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -73,6 +75,7 @@ SHALLOW: Inputs = {"part": "shallow", "family": "random", "n": 24, "d": 8, "widt
 DEEP: Inputs = {"part": "deep", "family": "random", "n": 12, "d": 12, "width": 600, "alpha": 0.1, "depth": 2}
 BOTH: Inputs = {**DEEP, "layers": [1, 2], "normalized": False}
 OPPONENTS: Inputs = {"part": "first_order", "family": "random", "n": 24, "d": 8, "width": 2048, "alpha": 0.24}
+FILES: Inputs = {"part": "files", "family": "random", "n": 8, "d": 8, "width": 300, "alpha": 0.1}
 SKETCHES: Inputs = {"part": "sketches", "family": "random", "n": 7, "d": 6, "width": 100, "alpha": 0.1}
 GRID: list[Inputs] = [
     SHALLOW,
@@ -91,11 +94,12 @@ GRID: list[Inputs] = [
     # A factor so sparse that its entries are taken one by one, and one that is transformed as a whole.
     {**SKETCHES, "rows": 60, "density": 0.02},
     {**SKETCHES, "n": 5, "d": 3, "width": 33, "rows": 128, "density": 0.9},
+    FILES,
 ]
 RATE, MOMENTUM, BATCH, ADAM_RATE, DECAY, MEMORY = 0.6, 0.4, 7, 0.03, (0.8, 0.95), 4
 EPSILON = 1e-12
 """Adam's own."""
-NAMES = ("conjugate", "safeguarded", "parallel", "small", "first_order", "sketches")
+NAMES = ("conjugate", "safeguarded", "parallel", "small", "first_order", "sketches", "files")
 
 CLAIMS = (
     Claim(
@@ -133,6 +137,12 @@ CLAIMS = (
         "to 1e-7.",
         "ours",
     ),
+    Claim(
+        "options.files",
+        "Networks of two and of more layers, fresh and trained, plain and normalized, are the same to the bit after "
+        "they were written to a file and read again.",
+        "ours",
+    ),
 )
 
 
@@ -161,6 +171,8 @@ def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Re
         return compare(partial(code.reference_train, *on_data), trains, unseen)
     if part == "sketches":
         return {"sketches": sketch_errors(inputs, network, problem.X, rng, code)}
+    if part == "files":
+        return {"files": file_errors(network, problem, rng, code)}
     return {"first_order": opponent_errors(network, problem, unseen, code)}
 
 
@@ -382,6 +394,41 @@ def sketch_errors(
         f"{type(draw).__name__} of a {what}": relative_error(sketched, to_matrix(draw) @ M)
         for what, draw, sketched, M in found
     }
+
+
+# ---- files ---------------------------------------------------------------------------------------
+
+
+def file_errors(
+    network: TwoLayerNetwork, problem: problems.Problem, rng: np.random.Generator, code: CodeUnderTest
+) -> dict[str, float]:
+    """Write every kind of network to a file, read it, and say which comes back different."""
+    X, y = problem.X, problem.y
+    deep = partial(code.deep_initialize, network.width, network.dim, shift=network.shift, rng=rng)
+    plain, normalized = deep(depth=3), deep(depth=2, normalized=True)
+    networks = {
+        "two layers": network,
+        "two layers, trained": code.train(network, X, y, iterations=2).network,
+        "three layers": plain,
+        "normalized": normalized,
+        "normalized, trained": code.deep_train(normalized, X, y, trained_layers=(1, 2), iterations=2).network,
+    }
+    errors = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, each in networks.items():
+            code.save_network(f"{folder}/network.npz", each)
+            errors[name] = 0.0 if identical(code.load_network(f"{folder}/network.npz"), each) else UNEQUAL
+    return errors
+
+
+def identical(read: Any, written: Any) -> bool:  # noqa: ANN401
+    """Tell whether two networks are the same to the bit; trained ones are written out first."""
+    dense = written.to_dense() if hasattr(written, "to_dense") else written
+    if type(read) is not type(dense) or getattr(read, "normalized", None) != getattr(dense, "normalized", None):
+        return False
+    theirs, mine = (each.weights if isinstance(each.weights, tuple) else (each.weights,) for each in (read, dense))
+    pairs = [(read.signs, dense.signs), (read.shift, dense.shift), *zip(theirs, mine, strict=False)]
+    return len(theirs) == len(mine) and all(np.array_equal(one, other) for one, other in pairs)
 
 
 # ---- verdicts ------------------------------------------------------------------------------------

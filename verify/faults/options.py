@@ -14,14 +14,17 @@ import fast.first_order
 import fast.gauss_newton
 import fast.multi_layer_gauss_newton
 import fast.sketch
+import reference.network_file
 from fast.certified_scores import CertifiedScores
 from fast.jacobian import FiredJacobian
 from fast.low_rank import LowRankWeights
 from fast.multi_layer import ImplicitMultiLayerNetwork
 from fast.multi_layer_gauss_newton import MultiLayerRun, State
+from reference.multi_layer import MultiLayerNetwork
 from reference.notation import FloatArray, IntArray
 from reference.sketch import SparseEmbeddingDraw, TensorSketchDraw, TensorSRHTDraw
 from reference.trace import Trace
+from reference.two_layer import TwoLayerNetwork
 from verify.experiment import Inputs
 from verify.faults.fault import Fault
 
@@ -127,6 +130,20 @@ def train_by(
     return run(*problem, **options).run(iterations, tolerance)
 
 
+def save_in_single(path: str, network: Any) -> None:  # noqa: ANN401
+    """Write the network in single precision."""
+    dense = network.to_dense() if hasattr(network, "to_dense") else network
+    if isinstance(dense, TwoLayerNetwork):
+        dense = replace(dense, weights=dense.weights.astype(np.float32).astype(np.float64))
+    reference.network_file.save(path, dense)
+
+
+def forget_normalization(path: str) -> Any:  # noqa: ANN401
+    """Read a network as a plain one."""
+    network = reference.network_file.load(path)
+    return replace(network, normalized=False) if isinstance(network, MultiLayerNetwork) else network
+
+
 DEEP: Train = fast.multi_layer_gauss_newton.train
 
 FAULTS: tuple[Fault, ...] = (
@@ -219,5 +236,21 @@ FAULTS: tuple[Fault, ...] = (
         {"options.sketches": "fails"},
         {"sketch_tensors": next_row},
         only=partial(of, "sketches"),
+    ),
+    Fault(
+        "files-in-single",
+        "Networks of two layers are written to files in single precision.",
+        "value",
+        {"options.files": "fails"},
+        {"save_network": save_in_single},
+        only=partial(of, "files"),
+    ),
+    Fault(
+        "files-forget",
+        "Networks read from files are never normalized.",
+        "value",
+        {"options.files": "fails"},
+        {"load_network": forget_normalization},
+        only=partial(of, "files"),
     ),
 )
