@@ -184,9 +184,11 @@ class WarmCholesky:
             As for `solve_cholesky`, of a matrix that the old factor does not serve.
         """
         if self._factor is not None and np.linalg.norm(G - self._factored) * self._inverse_norm <= 0.25:
-            g = self._iterate(G, rhs)
+            # Right-hand sides of size one, so that no norm overflows or vanishes; by a power of 2, without rounding.
+            exponent = np.frexp(np.abs(rhs).max())[1]
+            g = self._iterate(G, np.ldexp(rhs, -exponent))
             if g is not None:
-                return g
+                return np.asarray(np.ldexp(g, exponent))
         self._factor, condition = cholesky_factor(G)
         self._factored, self._inverse_norm = G, condition / float(np.linalg.norm(G, 1))
         self.work += len(G) ** 3 // 3 + len(G) ** 2

@@ -256,6 +256,14 @@ def test_a_warm_factor_saves_the_cube() -> None:
     assert most_iterations(n) * 2 * n**2 < n**3 // 3
 
 
+def test_a_warm_factor_serves_right_hand_sides_of_any_size() -> None:
+    n, warm = 60, WarmCholesky()
+    rhs = np.random.default_rng(0).standard_normal(n)
+    warm.solve(np.eye(n), rhs)
+    for size in (1e-170, 1e170):
+        np.testing.assert_allclose(warm.solve(1.02 * np.eye(n), size * rhs), size * rhs / 1.02, rtol=1e-14)
+
+
 def test_a_matrix_that_turns_singular_is_not_solved_with_the_old_factor() -> None:
     """Not even when the right-hand side misses the null direction, so that conjugate gradients do not notice."""
     rng = np.random.default_rng(0)
