@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from fast.certified_scores import SURVEY, CertifiedScores
+from fast import certified_scores
+from fast.certified_scores import SLACK, SURVEY, CertifiedScores
 from fast.low_rank import LowRankWeights, row_numbers
 from reference.notation import BoolArray, FloatArray
 from verify.closed_forms import Doubt
@@ -144,9 +145,12 @@ def test_a_neuron_below_that_is_new_adds_its_column_and_many_make_a_survey() -> 
     certified.multiply(weights, as_signals(values, fires), THRESHOLD)
     for more, expected in ((7, P), (8, P), (18, 18 * P)):
         fires[0, :more] = True
-        before = weights.work["read"]
+        before, path = weights.work["read"], certified.path.copy()
+        bounds = certified.reach + certified.norm * path
         certified.multiply(weights, as_signals(values, fires), THRESHOLD)
         assert weights.work["read"] - before == expected
+        if expected == P:  # the new column counts from now on
+            np.testing.assert_allclose(certified.reach + certified.norm * path, bounds, atol=1e-14)
         np.testing.assert_allclose(certified.norm[0], np.linalg.norm(weights.initial[:, :more], axis=1), rtol=1e-12)
 
 
@@ -158,3 +162,55 @@ def test_after_a_whole_product_everything_is_surveyed_again() -> None:
         before = weights.work["read"]
         check(certified, weights, now)
         assert weights.work["read"] - before == expected
+
+
+def test_entries_that_were_read_lately_are_kept() -> None:
+    rng = np.random.default_rng(6)
+    W = columns_first(P, Q, rng)
+    weights, certified = LowRankWeights(W), CertifiedScores()
+    H, near = walk(rng, [1e-3], 0.0, 0.05)
+    certified.multiply(weights, H, THRESHOLD)
+    scores = certified.multiply(weights, near, THRESHOLD)
+    fires = scores >= THRESHOLD
+    P_above = as_signals(rng.standard_normal((N, P)), fires)
+    back = weights.multiply_at(P_above, near)
+    W[:] = np.nan
+    for _ in range(2):  # the pairs in doubt become fewer
+        np.testing.assert_allclose(certified.multiply(weights, near, THRESHOLD)[fires], scores[fires], rtol=1e-12)
+    np.testing.assert_allclose(certified.multiply_at(weights, P_above, near), back, rtol=1e-12)
+
+
+def test_bounds_are_raised_by_a_share_of_the_largest_possible_score() -> None:
+    W = np.zeros((P, Q))
+    W[0, 0], W[1, 1] = 1, 1000
+    start, end = (sparse.csr_array(([h, 1e-3], [0, 1], [0, 1, 2]), shape=(2, Q)) for h in (1.0, 2.0))
+    # The first point: a path of length 1 to a score of 2, with weights of norm 1. The second has its own, larger share.
+    slack = SLACK * (2 + 1 + 2)
+    for above, read in ((0.99 * slack, 1), (1.01 * slack, 0)):
+        weights, certified = LowRankWeights(W), CertifiedScores()
+        certified.multiply(weights, start, 2 + above)
+        before = weights.work["read"]
+        certified.multiply(weights, end, 2 + above)
+        assert weights.work["read"] - before == read
+
+
+@pytest.mark.parametrize("block", [1, 600])
+def test_surveys_in_blocks_are_whole(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(certified_scores, "BLOCK_ENTRIES", block)
+    rng = np.random.default_rng(7)
+    weights, certified = LowRankWeights(columns_first(P, Q, rng)), CertifiedScores()
+    (H,) = walk(rng, [], 0.0, 0.1)
+    np.testing.assert_allclose(certified.multiply(weights, H, THRESHOLD), weights.multiply(H), atol=1e-13)
+    pattern = sparse.csr_array((np.ones(H.nnz), H.indices, H.indptr), shape=H.shape)
+    np.testing.assert_allclose(certified.norm**2, pattern @ (weights.initial**2).T, rtol=1e-12)
+
+
+def test_there_may_be_more_points_than_neurons_below_and_points_on_which_none_fires() -> None:
+    rng, n, q = np.random.default_rng(8), 20, 12
+    weights, certified = LowRankWeights(columns_first(P, q, rng)), CertifiedScores()
+    fires = np.arange(q) == np.arange(n)[:, np.newaxis] % q
+    fires[-1] = False
+    values = 1 + rng.random((n, q))
+    for size in (0.0, 1e-3, 1e-3):
+        values = values + size * rng.standard_normal((n, q))
+        check(certified, weights, as_signals(values, fires))

@@ -1,6 +1,8 @@
 """Both solvers against the exact reference solve, over the angle of close pairs and the sketch's quality."""
 
+import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -140,8 +142,66 @@ def test_a_distorted_sketch_changes_the_speed_and_not_the_answer(method: Method)
 def test_one_data_point_is_solved_in_one_step() -> None:
     jacobian, J, sketched, rhs = make_system(0, n=1)
     solution = solve_sketched(jacobian, sketched, rhs)
-    assert solution.iterations == 1
+    assert (solution.iterations, solution.products) == (1, 2)
     np.testing.assert_allclose(solution.solution, rhs / (J @ J.T)[0, 0], rtol=1e-12)
+
+
+@dataclass
+class GivenProducts:
+    """Rows of a Jacobian whose products with ``G`` are as inexact as a test wants them."""
+
+    multiply_gram: Callable[[FloatArray], FloatArray]
+    trace: float = 1.0
+    longest_sum: int = 1
+    n: int = 1
+    product_work: int = 0
+
+
+def one_too_long(factor: float) -> GivenProducts:
+    """Make ``G = 1`` whose product in a step is too long: the fresh residual is ``1 - 1 / factor`` of the last."""
+    factors = itertools.cycle([factor, 1.0])
+    return GivenProducts(lambda g: next(factors) * g)
+
+
+def test_fresh_residuals_may_halve_and_not_do_worse() -> None:
+    solution = solve_sketched(one_too_long(2.0), [[1.0]], [1.0])
+    assert (solution.iterations, solution.products) == (44, 88)  # 2^-44 < 1e-13
+    assert solution.solution == 1 - 2.0**-44
+    with pytest.raises(InputError, match="rounding errors stop the iteration at residual 6"):
+        solve_sketched(one_too_long(2.5), [[1.0]], [1.0])
+    assert solve_sketched(one_too_long(4.0), [[1.0]], [1.0], accuracy=0.75).iterations == 1
+
+
+def three(longest_sum: int) -> GivenProducts:
+    """Make ``G = 3`` which reads its factor to 40 bits: the residual of 1/3 is +-2^-41 or 2^-40, never less."""
+
+    def product(g: FloatArray) -> FloatArray:
+        mantissa, exponent = np.frexp(g)
+        return 3 * np.ldexp(np.round(mantissa * 2.0**40), exponent - 40)
+
+    return GivenProducts(product, trace=3.0, longest_sum=longest_sum)
+
+
+def test_roundings_of_a_long_sum_end_the_iteration_and_more_than_that_is_an_error() -> None:
+    # 4 u ||g|| trace(G) is just below 2^-51: the floor passes 2^-40 after 2^22 terms, or 2^11 that all fall one way.
+    last = solve_sketched(three(2**11 + 1), [[2.0]], [1.0])
+    assert (last.iterations, last.residual_history[-1]) == (2, 2.0**-40)
+    assert solve_sketched(three(2**22 + 1), [[2.0]], [1.0]).iterations == 1
+    with pytest.raises(InputError, match="rounding errors stop the iteration"):
+        solve_sketched(three(2**11), [[2.0]], [1.0])
+
+
+def test_the_recurrence_goes_on_to_half_the_accuracy() -> None:
+    # The first step leaves (1, -1) / 4 of (1, 1).
+    rows = GivenProducts(lambda g: np.array([3.0, 5.0]) * g, trace=8.0, n=2)
+    taken = [solve_sketched(rows, np.eye(2), [1.0, 1.0], accuracy=a).iterations for a in (0.5, 0.499, 0.3)]
+    assert taken == [1, 2, 2]
+
+
+def test_the_diagonal_is_taken_off_before_conjugate_gradients() -> None:
+    solution = solve_conjugate(np.diag([1.0, 100.0, 1e6]), [3.0, 1e9, 2.0])
+    assert (solution.iterations, solution.products, len(solution.residual_history)) == (1, 2, 2)
+    np.testing.assert_allclose(solution.solution, [3.0, 1e7, 2e-6], rtol=1e-14)
 
 
 def test_preconditioner_equals_the_reference_up_to_signs() -> None:
@@ -161,6 +221,19 @@ def test_both_sides_draw_the_line_to_singular_at_the_same_condition() -> None:
     ):
         with pytest.raises(SingularGramError, match=r"condition number 2\.3e\+15.*drop near-duplicates"):
             call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: solve_cholesky(np.diag([1.0, 1.0, 1.0, 2.0**-50]), np.ones(4)),
+        lambda: solve_conjugate(np.diag([2.0**51 - 1, 1.0]), [0.0, 1.0]),
+        lambda: preconditioner(np.diag([1.0, 1e-200])),  # its square is 0
+    ],
+)
+def test_a_condition_at_the_limit_and_an_infinite_one_are_singular(call: Callable[[], object]) -> None:
+    with pytest.raises(SingularGramError):
+        call()
 
 
 def test_work_counts_factor_products_and_triangular_solves() -> None:
@@ -215,7 +288,7 @@ def test_a_hopeless_sketch_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda J, s, r: solve_sketched(J, s, r[:5]), "all three must be n"),
         (lambda J, s, r: solve_sketched(J, s, r, accuracy=1.0), "between 0 and 1"),
         (lambda J, s, r: solve_sketched(J, s, r, method="newton"), 'pass "conjugate" or "paper"'),
-        (lambda J, s, r: solve_sketched(J, s, r * np.nan), "NaN or infinite"),
+        (lambda J, s, r: solve_sketched(J, s, r * np.nan), "the right-hand side has a NaN or infinite"),
     ],
 )
 def test_bad_arguments_are_named(call: Callable[..., object], message: str) -> None:
@@ -242,18 +315,44 @@ def test_a_warm_factor_gives_the_same_solution(seed: int, n: int, drift: float, 
         G = G + drift * positive_matrix(n, rng)
 
 
+def warm_works(*matrices: FloatArray) -> list[int]:
+    """Multiply-adds that one warm factor takes for each of some matrices; every solution is checked."""
+    rng, warm, counts = np.random.default_rng(0), WarmCholesky(), [0]
+    for G in matrices:
+        rhs = rng.standard_normal(len(G))
+        np.testing.assert_allclose(G @ warm.solve(G, rhs), rhs, atol=1e-12)
+        counts.append(warm.work)
+    return np.diff(counts).tolist()
+
+
 def test_a_warm_factor_saves_the_cube() -> None:
-    rng = np.random.default_rng(0)
-    n, warm = 120, WarmCholesky()
-    G = positive_matrix(n, rng)
-    warm.solve(G, rng.standard_normal(n))
-    first = warm.work
-    assert first >= n**3 // 3
-    warm.solve(G, rng.standard_normal(n))
-    assert warm.work - first <= 4 * n**2  # the same matrix: one solve and a look at its residual
-    warm.solve(G + 1e-6 * positive_matrix(n, rng), rng.standard_normal(n))
-    assert warm.work - first < n**3 // 3
-    assert most_iterations(n) * 2 * n**2 < n**3 // 3
+    n = 61  # whose cube is no multiple of 3
+    same = np.eye(n)
+    drifted = np.diag([1.1, 1.15] + [1.0] * (n - 2))
+    one_step, factor, far = 1.02 * same, n**3 // 3 + n**2, 3 * same
+    # The right-hand side is solved and its residual looked at; then one step for each eigenvalue that has moved.
+    expected = [factor, 2 * n**2, 4 * n**2, 6 * n**2, factor, 2 * n**2]
+    assert warm_works(same, same, one_step, drifted, far, far) == expected
+    assert [most_iterations(n) for n in (1, 24, 35, 36, 156)] == [2, 2, 2, 3, 13]
+
+
+def test_a_warm_factor_is_given_up_when_two_iterations_are_foreseen_not_to_suffice() -> None:
+    n = 24  # the rounding floor is 1e-14 of the right-hand side
+    for drift, expected in ((1e-3, 4 * n**2), (3e-3, n**3 // 3 + 3 * n**2)):
+        assert warm_works(np.eye(n), (1 + drift) * np.eye(n))[1] == expected
+
+
+@pytest.mark.parametrize(
+    ("G", "direction", "limit"),
+    [
+        (4 * np.eye(4), np.eye(4), 0.5),  # a quarter to the bit
+        (np.array([[4.0, 1.0], [1.0, 1.0]]), np.diag([1.0, 0.0]), 0.1499),  # the inverse has norm 5/3
+    ],
+)
+def test_an_old_factor_is_tried_up_to_a_drift_of_a_quarter(G: FloatArray, direction: FloatArray, limit: float) -> None:
+    only_factor = len(G) ** 3 // 3 + len(G) ** 2
+    assert warm_works(G, G + limit * direction)[1] != only_factor
+    assert warm_works(G, G + 1.001 * limit * direction)[1] == only_factor
 
 
 def test_a_warm_factor_serves_right_hand_sides_of_any_size() -> None:
@@ -262,6 +361,9 @@ def test_a_warm_factor_serves_right_hand_sides_of_any_size() -> None:
     warm.solve(np.eye(n), rhs)
     for size in (1e-170, 1e170):
         np.testing.assert_allclose(warm.solve(1.02 * np.eye(n), size * rhs), size * rhs / 1.02, rtol=1e-14)
+    work = warm.work
+    assert not warm.solve(np.eye(n), np.zeros(n)).any()
+    assert warm.work - work == 2 * n**2
 
 
 def test_a_matrix_that_turns_singular_is_not_solved_with_the_old_factor() -> None:

@@ -131,12 +131,23 @@ def test_draws_are_read_at_fired_neurons_only() -> None:
     np.testing.assert_array_equal(sketch_jacobian(poisoned, jacobian), sketch_jacobian(sparse, jacobian))
 
 
+def test_a_draw_must_cover_the_last_neuron_that_fires() -> None:
+    jacobian, _, rng = make_jacobian(0, shift=1.5)
+    exist = int(jacobian.neurons[-1]) + 1
+    assert sketch_jacobian(draw_tensor_sketch(4, exist, 3, rng=rng), jacobian).shape == (4, 5)
+    with pytest.raises(InputError, match=f"at least {exist}, and dimension 3"):
+        sketch_jacobian(draw_tensor_sketch(4, exist - 1, 3, rng=rng), jacobian)
+    silent, _, rng = make_jacobian(0, shift=9.0)
+    with pytest.raises(InputError, match="at least 0, and dimension 3"):
+        sketch_jacobian(draw_tensor_sketch(4, 1, 2, rng=rng), silent)
+
+
 def test_work_is_counted_from_array_sizes() -> None:
     jacobian, _, rng = make_jacobian(0, n=5, d=3)
     pairs = len(jacobian.fired)
-    assert (
-        sketch_jacobian_work(draw_tensor_sketch(16, 40, 3, rng=rng), jacobian) == pairs + 15 + 3 * 5 * 16 * 4
-    )
+    for size, passes in ((16, 4), (17, 5)):
+        work = sketch_jacobian_work(draw_tensor_sketch(size, 40, 3, rng=rng), jacobian)
+        assert work == pairs + 15 + 3 * 5 * size * passes
     assert sketch_jacobian_work(draw_sparse_embedding(16, 120, rng=rng, gamma=2), jacobian) == 2 * pairs * 3
 
 
@@ -220,6 +231,8 @@ def test_tensor_work_is_counted_from_array_sizes() -> None:
     assert sketch_tensors_work(draw_tensor_sketch(s, m, d, rng=rng), left, right) == 3 + 15 + 3 * n * s * 4
     direct, transform = s * (3 + 2), n * 8 * 3
     assert sketch_tensors_work(draw_tensor_srht(s, m, d, rng=rng), left, right) == 18 + n * s + direct + transform
+    draw, right = draw_tensor_srht(s, m, 2, rng=rng), sparse.csr_array(np.ones((n, 2)))
+    assert sketch_tensors_work(draw, left, right) == 9 + n * s + direct + n * 2
 
 
 def test_a_transform_takes_over_where_single_entries_would_cost_more() -> None:
@@ -235,6 +248,10 @@ def test_a_transform_takes_over_where_single_entries_would_cost_more() -> None:
 @given(st.integers(1, 500))
 def test_default_size_is_never_too_short(n: int) -> None:
     assert max(1024, 32 * n) <= default_size(n) <= 1.1 * max(1024, 32 * n)
+
+
+def test_default_size_has_a_fast_real_transform() -> None:
+    assert default_size(33) == 1080  # 2^3 3^3 5; a complex one is fast at 1056 = 2^5 3 11, too
 
 
 def test_default_size_preconditions_close_pairs() -> None:
@@ -269,7 +286,10 @@ def ones(n: int, columns: int) -> sparse.csr_array:
             lambda J, rng: apply(draw_gaussian(2, 3, rng=rng), np.ones((4, 1))),
             "M has 4 rows but the sketch takes 3",
         ),
-        (lambda J, rng: apply(draw_gaussian(2, 3, rng=rng), [[1.0], [np.nan], [1.0]]), "NaN or infinite"),
+        (lambda J, rng: apply(draw_gaussian(2, 3, rng=rng), [[1.0], [np.nan], [1.0]]), "^M has a NaN or infinite"),
+        (lambda J, rng: walsh_hadamard(np.ones(4)), r"M has shape \(4,\); pass contiguous"),
+        (lambda J, rng: walsh_hadamard(np.ones((3, 2))), r"M has shape \(3, 2\).*N a power of 2"),
+        (lambda J, rng: walsh_hadamard(np.ones((2, 4)).T), r"M has shape \(4, 2\); pass contiguous"),
         (lambda J, rng: sketch_jacobian(draw_tensor_sketch(4, 1, 3, rng=rng), J), "neurons that exist, at least"),
         (lambda J, rng: sketch_jacobian(draw_tensor_sketch(4, 40, 4, rng=rng), J), "and dimension 3"),
         (lambda J, rng: sketch_jacobian(draw_tensor_sketch(4, 40, 2, rng=rng), J), "and dimension 3"),

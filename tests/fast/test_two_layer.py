@@ -74,6 +74,13 @@ def test_no_neuron_at_all_may_fire() -> None:
     assert predict_from_fired(fired, scores, np.empty(0), 5.0).tolist() == [0.0, 0.0]
 
 
+def test_pairs_of_very_many_points_are_sorted_too() -> None:
+    n = (1 << 16) + 9
+    fired, _ = fired_pairs(np.array([[1.0], [2.0]]), np.ones((n, 1)), 0.5)
+    assert np.array_equal(fired.data_index, np.repeat(np.arange(n), 2))
+    assert np.array_equal(fired.neuron_index, np.tile([0, 1], n))
+
+
 @pytest.mark.usefixtures("blocks")
 def test_score_blocks_are_all_scores_in_order() -> None:
     network = initialize(23, 4, shift=0.0, rng=np.random.default_rng(0))
@@ -104,6 +111,19 @@ def test_coefficients_add_up_to_a_dense_table(width: int, n: int, rng: np.random
     implicit = table.network(network, X)
     assert implicit.moved.tolist() == moved.tolist() == sorted(table.neurons.tolist())
     np.testing.assert_allclose(implicit.coefficients, dense[moved], atol=1e-14)
+
+
+def test_rows_looked_up_ahead_are_those_that_a_step_leaves() -> None:
+    rng = np.random.default_rng(0)
+    table, dense, moved = random_steps(60, 3, rng)
+    pattern, g = rng.random((3, 60)) < 0.6, rng.standard_normal(3)
+    data_index, neuron_index = np.nonzero(pattern)
+    neurons, column = np.unique(neuron_index, return_inverse=True)
+    assert 0 < np.isin(neurons, moved).sum() < len(neurons)
+    assert table.neurons[0] in neurons
+    rows = table.after(neurons, column, data_index, g)
+    np.testing.assert_allclose(rows, (dense - pattern.T * g)[neurons], atol=1e-14)
+    assert sorted(table.neurons.tolist()) == moved.tolist()  # none was added
 
 
 @given(st.integers(1, 60), st.integers(1, 6), generators, BLOCKS)
@@ -187,11 +207,20 @@ def test_sparse_coefficients_are_as_good_as_dense_ones(rng: np.random.Generator)
     np.testing.assert_allclose(thin.to_dense().weights, dense.to_dense().weights, atol=1e-13)
 
 
-def test_later_points_of_a_trained_lazy_network_raise_a_warning() -> None:
+def warning_of_a_later_point() -> warnings.WarningMessage:
     implicit = implicit_over_lazy(np.random.default_rng(0))
-    with pytest.warns(PartialPredictionWarning, match="1 of 5 points, the first of them row 4") as caught:
+    with pytest.warns(PartialPredictionWarning) as caught:
         implicit.predict(np.concatenate([implicit.X, [[0.0, 0.0, 2.0]]]))
-    assert caught[0].filename == __file__
+    return caught[0]
+
+
+def test_later_points_of_a_trained_lazy_network_raise_a_warning() -> None:
+    assert warning_of_a_later_point().filename == __file__
+
+
+def test_the_warning_counts_later_points_and_others_raise_none() -> None:
+    assert str(warning_of_a_later_point().message).startswith("1 of 5 points, the first of them row 4")
+    implicit = implicit_over_lazy(np.random.default_rng(0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         implicit.predict(implicit.X[::-1])
