@@ -168,16 +168,28 @@ def test_entries_that_were_read_lately_are_kept() -> None:
     rng = np.random.default_rng(6)
     W = columns_first(P, Q, rng)
     weights, certified = LowRankWeights(W), CertifiedScores()
-    H, near = walk(rng, [1e-3], 0.0, 0.05)
+    H, near = walk(rng, [0.03], 0.0, 0.1)
     certified.multiply(weights, H, THRESHOLD)
+    before = weights.work["read"]
     scores = certified.multiply(weights, near, THRESHOLD)
     fires = scores >= THRESHOLD
+    assert fires.sum(axis=1) @ np.diff(near.indptr) < weights.work["read"] - before < near.nnz * P / SURVEY
     P_above = as_signals(rng.standard_normal((N, P)), fires)
     back = weights.multiply_at(P_above, near)
     W[:] = np.nan
-    for _ in range(2):  # the pairs in doubt become fewer
-        np.testing.assert_allclose(certified.multiply(weights, near, THRESHOLD)[fires], scores[fires], rtol=1e-12)
     np.testing.assert_allclose(certified.multiply_at(weights, P_above, near), back, rtol=1e-12)
+    np.testing.assert_allclose(certified.multiply(weights, near, THRESHOLD)[fires], scores[fires], rtol=1e-12)
+
+
+@pytest.mark.parametrize(("doubtful", "read"), [(P // SURVEY, P // SURVEY), (P // SURVEY + 1, P)])
+def test_a_survey_is_due_when_more_than_one_pair_in_eight_is_in_doubt(doubtful: int, read: int) -> None:
+    W = np.zeros((P, Q))
+    W[:doubtful, 0] = 1
+    weights, certified, H = LowRankWeights(W), CertifiedScores(), sparse.csr_array(([1.0], [0], [0, 1]), shape=(1, Q))
+    certified.multiply(weights, H, 0.5)
+    before = weights.work["read"]
+    certified.multiply(weights, H, 0.5)
+    assert weights.work["read"] - before == read
 
 
 def test_bounds_are_raised_by_a_share_of_the_largest_possible_score() -> None:
@@ -194,9 +206,10 @@ def test_bounds_are_raised_by_a_share_of_the_largest_possible_score() -> None:
         assert weights.work["read"] - before == read
 
 
-@pytest.mark.parametrize("block", [1, 600])
-def test_surveys_in_blocks_are_whole(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    monkeypatch.setattr(certified_scores, "BLOCK_ENTRIES", block)
+@pytest.mark.parametrize(("entries", "blocks"), [(600, 64), (1, 16)])
+def test_surveys_in_blocks_are_whole(monkeypatch: pytest.MonkeyPatch, entries: int, blocks: int) -> None:
+    monkeypatch.setattr(certified_scores, "BLOCK_ENTRIES", entries)
+    monkeypatch.setattr(certified_scores, "BLOCKS", blocks)
     rng = np.random.default_rng(7)
     weights, certified = LowRankWeights(columns_first(P, Q, rng)), CertifiedScores()
     (H,) = walk(rng, [], 0.0, 0.1)
