@@ -21,7 +21,7 @@ import fast.lazy_width
 import fast.multi_layer_gauss_newton
 from reference import network_file, two_layer
 from reference.multi_layer import MultiLayerNetwork, initialize
-from reference.network_file import check_writable, load, save
+from reference.network_file import check_writable, is_network_file, load, save
 from reference.notation import InputError
 from reference.signals import SHIFTS
 from reference.two_layer import TwoLayerNetwork
@@ -339,6 +339,17 @@ def test_a_file_of_data(saved: Path) -> None:
     np.savez(saved, X=W, y=W[:, 0])
     with pytest.raises(InputError, match=r"network\.npz: no network file \(it holds X, y\)"):
         load(saved)
+
+
+def test_a_file_says_of_itself_whether_it_holds_a_network(saved: Path, tmp_path: Path) -> None:
+    assert is_network_file(saved)
+    foreign = tmp_path / "foreign.npz"
+    for arrays in ({"X": np.eye(2)}, {"format": "another"}, {"format": np.array([network_file.FORMAT], dtype=object)}):
+        np.savez(foreign, **arrays)  # type: ignore[arg-type]
+        assert not is_network_file(foreign)
+    foreign.write_bytes(saved.read_bytes()[:100])
+    assert not is_network_file(foreign)
+    assert not is_network_file(tmp_path / "nowhere.npz")
 
 
 def test_missing_files_and_folders(tmp_path: Path) -> None:
