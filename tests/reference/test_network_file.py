@@ -339,6 +339,12 @@ def test_a_file_of_data(saved: Path) -> None:
     np.savez(saved, X=W, y=W[:, 0])
     with pytest.raises(InputError, match=r"network\.npz: no network file \(it holds X, y\)"):
         load(saved)
+    np.savez(saved, **dict.fromkeys("abcdefghi", W))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"\(it holds a, b, c, d, e, f, g, h\)"):
+        load(saved)
+    np.savez(saved)
+    with pytest.raises(InputError, match=r"\(it holds nothing\)"):
+        load(saved)
 
 
 def test_a_file_says_of_itself_whether_it_holds_a_network(saved: Path, tmp_path: Path) -> None:
