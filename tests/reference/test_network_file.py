@@ -211,7 +211,7 @@ def test_a_folder_that_vanishes_is_named(saved: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_folder_without_permission(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK | os.X_OK)
     with pytest.raises(InputError, match=r"network\.npz: the folder .* is not yours to write; name a file elsewhere"):
         save(saved, deep())
 
@@ -356,6 +356,24 @@ def test_a_file_says_of_itself_whether_it_holds_a_network(saved: Path, tmp_path:
     foreign.write_bytes(saved.read_bytes()[:100])
     assert not is_network_file(foreign)
     assert not is_network_file(tmp_path / "nowhere.npz")
+
+
+class Trap:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_nothing_in_a_file_is_executed(saved: Path, tmp_path: Path) -> None:
+    np.savez(saved, format=np.array(Trap(tmp_path / "executed"), dtype=object))
+    assert not is_network_file(saved)
+    with pytest.raises(InputError, match="object arrays"):
+        load(saved)
+    assert not (tmp_path / "executed").exists()
 
 
 def test_missing_files_and_folders(tmp_path: Path) -> None:

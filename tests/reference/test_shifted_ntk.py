@@ -183,3 +183,8 @@ def test_the_rule_integrates_powers_down_to_tiny_arguments() -> None:
     assert nodes.max() < 1
     for power in (0, 1, 2, 50, 127):
         assert weights @ nodes**power == pytest.approx(1 / (power + 1), rel=1e-13)
+
+
+def test_a_tiny_probability_is_no_floating_point_error() -> None:
+    with np.errstate(all="raise"):
+        assert 0 < joint_firing_probability(*at_angle(math.pi / 2), 20.0) < 1e-170
