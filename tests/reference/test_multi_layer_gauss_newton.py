@@ -235,6 +235,6 @@ def test_a_run_that_starts_at_its_labels_has_converged(step: Step) -> None:
 def test_signals_that_outgrow_their_bound_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     network, X, y = trainable(normalized=True)
     monkeypatch.setattr("reference.multi_layer.GROWTH_ALLOWED", 0.5)
-    with pytest.raises(DivergenceError, match="after iteration 1 .* grew beyond") as caught:
+    with pytest.raises(DivergenceError, match=r"after iteration 1 .* grew beyond") as caught:
         train(network, X, y, trained_layers=(1, 2), iterations=3)
     assert len(caught.value.residual_norms) == 2
