@@ -105,3 +105,8 @@ def test_a_silent_point_is_an_error() -> None:
             train_gradient_descent(network, np.eye(2), [1.0, 1.0], iterations=1, learning_rate=learning_rate)
     with pytest.raises(InputError, match="row 0 of X has length 2"):
         train_gradient_descent(network, 2 * np.eye(2), [1.0, 1.0], iterations=1)
+
+
+def test_no_learning_rate_is_best_for_a_silent_point() -> None:
+    with pytest.raises(NothingFiresError, match="no neuron fires on data point 1"):
+        best_learning_rate(TwoLayerNetwork([[2.0, 0.0]], [1.0], 1.0), np.eye(2))

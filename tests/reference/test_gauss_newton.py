@@ -151,6 +151,12 @@ def test_no_iterations_return_the_network_itself() -> None:
     assert trace.counts == []
 
 
+def test_a_run_that_starts_at_its_labels_has_converged() -> None:
+    network, X, _ = wide()
+    trace = train(network, X, network.predict(X), iterations=3, tolerance=0.5)
+    assert (trace.converged, trace.counts) == (True, [])
+
+
 def test_without_a_tolerance_all_iterations_are_taken() -> None:
     network, X, y = wide()
     assert len(train(network, X, y, iterations=12).residual_norms) == 13

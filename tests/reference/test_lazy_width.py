@@ -50,3 +50,8 @@ def test_bad_arguments_are_refused() -> None:
         initialize(np.eye(2), width=5, shift=1.0, rng=rng, unseen=[[np.nan, 0.0]])
     with pytest.raises(InputError, match="width is 0"):
         initialize(np.eye(2), width=0, shift=1.0, rng=rng)
+
+
+def test_unseen_points_are_a_matrix() -> None:
+    with pytest.raises(InputError, match=r"^unseen has shape \(2,\)"):
+        initialize(np.eye(2), width=5, shift=1.0, rng=np.random.default_rng(0), unseen=[1.0, 0.0])

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 
 from reference.low_rank import EagerWeights
 from reference.notation import InputError
@@ -43,3 +45,31 @@ def test_the_start_is_copied_and_so_is_the_answer() -> None:
 def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError, match=r"pass \(k, 2\) and \(k, 2\)"):
         EagerWeights(np.eye(2)).add([[1.0, 1.0]], [[1.0, 1.0, 1.0]])
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ([[1.0, 1.0, 1.0]], [[1.0, 1.0]]),
+        ([[1.0, 1.0]], [[1.0, 1.0, 1.0]]),
+        ([[1.0, 1.0]], [[1.0, 1.0], [1.0, 1.0]]),
+    ],
+)
+def test_one_shape_that_does_not_fit_is_enough(left: list[list[float]], right: list[list[float]]) -> None:
+    with pytest.raises(InputError, match=r"pass \(k, 2\) and \(k, 2\) with the same k"):
+        EagerWeights(np.eye(2)).add(left, right)
+
+
+@pytest.mark.parametrize("bad", [[1.0, 1.0], [[np.nan, 1.0]]], ids=["a vector", "NaN"])
+def test_the_message_names_the_matrix(bad: ArrayLike) -> None:
+    weights, good = EagerWeights(np.eye(2)), [[1.0, 1.0]]
+    calls: list[tuple[str, Callable[[], object]]] = [
+        ("initial", lambda: EagerWeights(bad)),
+        ("left", lambda: weights.add(bad, good)),
+        ("right", lambda: weights.add(good, bad)),
+        ("H", lambda: weights.multiply(bad)),
+        ("P", lambda: weights.multiply_transposed(bad)),
+    ]
+    for name, call in calls:
+        with pytest.raises(InputError, match=f"^{name} has "):
+            call()

@@ -14,6 +14,7 @@ from reference.multi_layer import (
     backward,
     check_growth,
     check_layers,
+    check_network,
     check_reach,
     forward,
     gram,
@@ -23,6 +24,7 @@ from reference.multi_layer import (
 )
 from reference.notation import DivergenceError, FloatArray, InputError
 from reference.signals import DeadSignalError, second_moment
+from reference.two_layer import TwoLayerNetwork
 from verify.strategies import generators
 
 SHIFTS = [0.0, 0.3, 1.0, -0.7]
@@ -268,6 +270,7 @@ def test_initialize_stores_by_columns_draws_both_signs_and_needs_a_generator() -
         ((np.ones((2, 3)), np.ones(2)), np.ones(2), 0.0, r"weights\[1\] has shape \(2,\)"),
         ((np.ones((2, 3)),), [1.0, 0.5], 0.0, r"signs\[1\] is 0.5; every sign must be -1 or \+1"),
         ((np.ones((2, 3)), np.full((2, 2), np.nan)), np.ones(2), 0.0, r"weights\[1\] has a NaN"),
+        ((np.ones((2, 3)),), [1.0, np.nan], 0.0, "^signs has a NaN"),
         ((np.ones((2, 3)),), np.ones(2), np.inf, "shift has a NaN or infinite"),
         ((np.ones((2, 3)),), np.ones(2), 40.0, r"shift is 40; pass one from -1e\+100 to 37"),
         ((np.ones((2, 3)),), np.ones(2), -1e200, r"shift is -1e\+200; pass one from"),
@@ -371,3 +374,46 @@ def test_signals_that_grow_out_of_bounds_are_a_divergence(bad: float) -> None:
     with pytest.raises(DivergenceError, match=message) as caught:
         check_growth(grown, first, [1.0, 2.0])
     assert caught.value.residual_norms.tolist() == [1.0, 2.0]
+
+
+def test_the_smallest_network_and_the_types_of_its_settings() -> None:
+    network = initialize(1, 1, 1, shift=0, rng=np.random.default_rng(0))
+    assert [W.shape for W in network.weights] == [(1, 1)]
+    assert (type(network.shift), network.normalized) == (float, False)
+    assert MultiLayerNetwork(network.weights, network.signs, 0.0, 1).normalized is True  # type: ignore[arg-type]
+
+
+def test_growth_to_the_bound_itself_is_allowed() -> None:
+    first = [np.array([1.0, 0.5])]
+    assert not ran_away([GROWTH_ALLOWED * first[0]], first)
+    with pytest.raises(ValueError, match="zip"):
+        ran_away(2 * first, first)
+
+
+def test_a_signal_that_is_0_because_its_neuron_sits_on_the_kink_is_divided_by_1() -> None:
+    network = MultiLayerNetwork([[[2.0]]], [1], 2.0, normalized=True)
+    signals = forward(network, [[1.0]])
+    assert (signals.hidden[1].tolist(), signals.sizes[0].tolist()) == ([[0.0]], [1.0])
+    assert backward(network, signals)[0].tolist() == [[1.0]]
+
+
+class WithDepth:
+    depth = 2
+
+
+class Implicit(WithDepth):
+    def to_dense(self) -> object:
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (TwoLayerNetwork([[1.0]], [1.0], 0.0), "^network is a TwoLayerNetwork; pass a MultiLayerNetwork"),
+        (WithDepth(), "^network is a WithDepth; pass a MultiLayerNetwork"),
+        (Implicit(), r"^network has implicit weights.*; pass network\.to_dense\(\)"),
+    ],
+)
+def test_other_networks_are_refused(network: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_network(network)

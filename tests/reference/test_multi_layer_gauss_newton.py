@@ -12,6 +12,7 @@ import reference.gauss_newton
 from reference.multi_layer import MultiLayerNetwork, forward, gram, initialize, jacobian
 from reference.multi_layer_gauss_newton import train
 from reference.notation import DivergenceError, FloatArray, InputError, SingularGramError
+from reference.safeguard import Step
 from reference.signals import DeadSignalError, second_moment
 from reference.two_layer import TwoLayerNetwork, shift_for
 from verify.problems import make, unit_rows
@@ -202,6 +203,7 @@ def test_inputs_are_not_modified() -> None:
         ({"X": np.eye(5)}, "X has 5 columns but the network takes 6 inputs"),
         ({"X": 2 * np.eye(6)}, "row 0 of X has length 2, not 1; normalize"),
         ({"y": np.ones(3)}, "y has 3 entries but X has 5 rows"),
+        ({"step": "careful"}, "step is 'careful'; pass 'full' or 'safeguarded'"),
         ({"iterations": -1}, "iterations is -1; pass a whole number"),
         ({"tolerance": 1.0}, r"tolerance is 1.0; pass a number in \[0, 1\)"),
         ({"y": np.full(5, 1e200)}, "the first residual overflows"),
@@ -221,3 +223,18 @@ def test_the_gram_matrix_of_all_layers_is_better_conditioned_than_its_parts_sugg
     both = np.linalg.eigvalsh(gram(network, X, (2, 3)))
     assert (both >= alone).all()
     assert all(fires.any(axis=1).all() for fires in forward(network, X).fires)
+
+
+@pytest.mark.parametrize("step", ["full", "safeguarded"])
+def test_a_run_that_starts_at_its_labels_has_converged(step: Step) -> None:
+    network, X, _ = trainable()
+    trace = train(network, X, network.predict(X), trained_layers=(1,), iterations=3, tolerance=0.5, step=step)
+    assert (trace.converged, trace.counts) == (True, [])
+
+
+def test_signals_that_outgrow_their_bound_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, X, y = trainable(normalized=True)
+    monkeypatch.setattr("reference.multi_layer.GROWTH_ALLOWED", 0.5)
+    with pytest.raises(DivergenceError, match=r"after iteration 1 .* grew beyond") as caught:
+        train(network, X, y, trained_layers=(1, 2), iterations=3)
+    assert len(caught.value.residual_norms) == 2

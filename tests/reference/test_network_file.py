@@ -21,7 +21,7 @@ import fast.lazy_width
 import fast.multi_layer_gauss_newton
 from reference import network_file, two_layer
 from reference.multi_layer import MultiLayerNetwork, initialize
-from reference.network_file import check_writable, load, save
+from reference.network_file import check_writable, is_network_file, load, save
 from reference.notation import InputError
 from reference.signals import SHIFTS
 from reference.two_layer import TwoLayerNetwork
@@ -211,7 +211,7 @@ def test_a_folder_that_vanishes_is_named(saved: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_folder_without_permission(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK | os.X_OK)
     with pytest.raises(InputError, match=r"network\.npz: the folder .* is not yours to write; name a file elsewhere"):
         save(saved, deep())
 
@@ -339,6 +339,41 @@ def test_a_file_of_data(saved: Path) -> None:
     np.savez(saved, X=W, y=W[:, 0])
     with pytest.raises(InputError, match=r"network\.npz: no network file \(it holds X, y\)"):
         load(saved)
+    np.savez(saved, **dict.fromkeys("abcdefghi", W))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"\(it holds a, b, c, d, e, f, g, h\)"):
+        load(saved)
+    np.savez(saved)
+    with pytest.raises(InputError, match=r"\(it holds nothing\)"):
+        load(saved)
+
+
+def test_a_file_says_of_itself_whether_it_holds_a_network(saved: Path, tmp_path: Path) -> None:
+    assert is_network_file(saved)
+    foreign = tmp_path / "foreign.npz"
+    for arrays in ({"X": np.eye(2)}, {"format": "another"}, {"format": np.array([network_file.FORMAT], dtype=object)}):
+        np.savez(foreign, **arrays)  # type: ignore[arg-type]
+        assert not is_network_file(foreign)
+    foreign.write_bytes(saved.read_bytes()[:100])
+    assert not is_network_file(foreign)
+    assert not is_network_file(tmp_path / "nowhere.npz")
+
+
+class Trap:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_nothing_in_a_file_is_executed(saved: Path, tmp_path: Path) -> None:
+    np.savez(saved, format=np.array(Trap(tmp_path / "executed"), dtype=object))
+    assert not is_network_file(saved)
+    with pytest.raises(InputError, match="object arrays"):
+        load(saved)
+    assert not (tmp_path / "executed").exists()
 
 
 def test_missing_files_and_folders(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 
 from reference import notation
 from reference.notation import DivergenceError, InputError, NothingFiresError, SingularGramError
@@ -138,3 +139,65 @@ def test_a_breakdown_after_growth_is_a_divergence(breakdown: type[InputError]) -
     assert isinstance(caught.value.__cause__, breakdown)
     with pytest.raises(breakdown, match="cause; remedy"), notation.breakdown_explained([1.0, 0.5]):
         raise breakdown("cause; remedy")
+
+
+@pytest.mark.parametrize("value", [[1, 2], np.array([1, 2], dtype=np.uint8), [1.0, 2.0], np.float32([1, 2])])
+def test_real_numbers_of_any_kind_become_float64(value: ArrayLike) -> None:
+    array = notation.as_float_array("x", value, 1)
+    assert (array.dtype, array.tolist()) == (np.float64, [1.0, 2.0])
+    assert notation.as_float_array("x", [True, False], 1).tolist() == [1.0, 0.0]
+
+
+def test_ravel_is_advised_only_where_it_helps() -> None:
+    for value, ndim in ((np.eye(2), 1), ([1.0], 2)):
+        with pytest.raises(InputError, match=r"dimension\(s\)$"):
+            notation.as_float_array("x", value, ndim)
+    with pytest.raises(InputError, match=r"^x has a NaN or infinite entry; remove"):
+        notation.as_float_array("x", np.nan, 0)
+
+
+def test_settings_at_their_bounds_are_taken() -> None:
+    notation.check_run(0, 0)
+    notation.check_run(np.int64(3), np.float32(0.5))  # type: ignore[arg-type]
+    for threshold in (-np.inf, 2, np.int64(2), np.float32(2)):
+        assert type(notation.check_threshold(threshold)) is float
+    for bad in (np.nan, "1", None, 1j):
+        with pytest.raises(InputError, match=r"threshold is .*; pass a real number that is not NaN"):
+            notation.check_threshold(bad)  # type: ignore[arg-type]
+
+
+def test_a_run_goes_on_until_iterations_or_tolerance_end_it() -> None:
+    assert notation.unfinished([4.0, 2.0], 2, 0.0)
+    assert not notation.unfinished([4.0, 2.0], 1, 0.0)
+    assert not notation.unfinished([4.0, 2.0], 2, 0.5)
+    assert notation.unfinished([4.0, 2.0], 2, 0.49)
+    assert notation.unfinished([4.0, 0.0], 2, 0.0)
+
+
+def test_a_residual_may_grow_to_the_bound_itself() -> None:
+    notation.check_residual([2.0, 2 * notation.DIVERGENCE_FACTOR], LABELS)
+    floor = 1e6 * notation.UNIT_ROUNDOFF * 2.0  # LABELS have length 2
+    notation.check_residual([0.0, 0.99 * notation.DIVERGENCE_FACTOR * floor], LABELS)
+    with pytest.raises(DivergenceError):
+        notation.check_residual([0.0, 1.01 * notation.DIVERGENCE_FACTOR * floor], LABELS)
+    with pytest.raises(NothingFiresError), notation.breakdown_explained([1.0, 1.0]):
+        raise NothingFiresError("cause; remedy")
+
+
+@pytest.mark.parametrize("length", [1 - 0.9e-6, 1 + 0.9e-6])
+def test_rows_may_be_off_unit_length_by_rounding_in_float32(length: float) -> None:
+    notation.check_data([[length, 0.0], [0.0, 1.0]])
+    with pytest.raises(InputError, match=r"^row 1 of X has length"):
+        notation.check_data([[1.0, 0.0], [0.0, 1 + 2 * (length - 1)]])
+
+
+def test_rows_a_little_apart_are_not_equal() -> None:
+    eps = 2 * notation.UNIT_ROUNDOFF
+    notation.check_data([[1.0, 0.0], [1.0, 40 * eps]])
+    with pytest.raises(InputError, match="separation 0"):
+        notation.check_data([[1.0, 0.0], [1.0, 30 * eps]])
+
+
+def test_a_single_row_has_no_neighbour_and_the_first_of_equal_pairs_is_named() -> None:
+    assert notation.closest_pair(np.ones((1, 2))) == (np.inf, 0, 0)
+    assert notation.closest_pair(np.eye(3))[1:] == (0, 1)

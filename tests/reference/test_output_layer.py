@@ -259,3 +259,18 @@ def test_divergence_is_an_error_that_keeps_the_residuals() -> None:
     with pytest.raises(DivergenceError, match=r"diverged: after iteration .*; widen the network") as caught:
         train(network, X, rng.standard_normal(20), iterations=60)
     assert caught.value.residual_norms[-1] > caught.value.residual_norms[0]
+
+
+def test_a_run_that_starts_at_its_labels_has_converged() -> None:
+    network, X, _ = wide()
+    trace = train(network, X, network.predict(X), iterations=3, tolerance=0.5)
+    assert (trace.converged, trace.counts) == (True, [])
+
+
+def test_a_shift_is_a_float() -> None:
+    assert isinstance(JointNetwork([[1.0]], [1.0], 2).shift, float)
+
+
+def test_a_point_whose_only_neuron_sits_on_the_kink_can_be_trained() -> None:
+    trace = train(JointNetwork([[1.0]], [1.0], 1.0), [[1.0]], [1.0], iterations=1)
+    assert (trace.network.weights.item(), trace.network.output_weights.item()) == (2.0, 1.0)

@@ -41,6 +41,7 @@ def test_inputs_stay_as_they_are_and_the_result_is_new() -> None:
     [
         (np.ones((2, 3)), np.ones((2, 3)), "A has 3 columns but B has 2 rows"),
         (np.ones(3), np.ones((3, 1)), "A has shape"),
+        (np.ones((3, 1)), np.ones(3), "B has shape"),
         (np.ones((1, 2)), [[np.nan], [1.0]], "B has a NaN or infinite entry"),
         (np.ones((0, 2)), np.ones((2, 2)), "A is empty"),
     ],
@@ -54,3 +55,10 @@ def test_bad_matrices_are_refused(A: object, B: object, words: str) -> None:
 def test_bad_sizes_are_refused(size: object, words: str) -> None:
     with pytest.raises(InputError, match=words):
         multiplications(2, size, 3)
+
+
+def test_sizes_may_be_numpy_s_and_each_is_named() -> None:
+    assert type(multiplications(np.int64(2), np.int64(3), np.int64(4))) is int
+    for name, sizes in (("p", (0, 1, 1)), ("q", (1, 0, 1)), ("r", (1, 1, 0))):
+        with pytest.raises(InputError, match=f"^{name} is 0; pass a whole number"):
+            multiplications(*sizes)

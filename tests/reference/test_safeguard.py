@@ -137,3 +137,17 @@ def test_rounding_error_is_no_stall(start: float) -> None:
     assert message.startswith("stopped at iteration 2 with residual")
     assert "rounding error" in message
     assert "pass a tolerance" in message
+
+
+def test_the_message_names_the_pair_of_two_points_too() -> None:
+    message = stall_message(X[:2], y[:2], [0.0, 2.0], 1.0, "stall")
+    assert "rows 0 and 1 (distance 1.41, labels 1 and -1) and the condition number" in message
+    assert "with residual 2, 1 of the start" in message
+
+
+def test_rounding_error_is_measured_by_labels_and_first_residual() -> None:
+    length = float(np.linalg.norm(y))
+    for start, scale in ((1.0, length), (8.0, 8.0)):
+        limit = 1e6 * UNIT_ROUNDOFF * scale
+        assert stall_message(X, y, [start, limit], 1.0, "stall").startswith("stopped")
+        assert stall_message(X, y, [start, np.nextafter(limit, 1)], 1.0, "stall").startswith("stalled")

@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from reference.gram import gram
 from reference.notation import InputError
 from reference.shifted_ntk import (
+    NODES,
+    PIECES,
+    _halving_rule,
     check_unit_rows,
     firing_probability,
     joint_firing_probability,
@@ -127,10 +130,11 @@ def test_bounds_and_width_by_hand() -> None:
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        ([[1.0, np.nan]], "NaN or infinite entry at index"),
+        ([[1.0, np.nan]], "^X has a NaN or infinite entry at index"),
+        ([[1.0, 0.0], [0.0, 1.5]], "^row 1 of X has length 1.5, not 1"),
         ([[1.0, 0.0], [0.0, 0.0]], r"row 1 of X has length 0, not 1; drop zero rows"),
         ([[3.0, 4.0]], r"length 5, not 1.*normalize"),
-        ([1.0, 0.0], r"shape \(2,\)"),
+        ([1.0, 0.0], r"^X has shape \(2,\)"),
     ],
 )
 def test_bad_rows(X: object, message: str) -> None:
@@ -160,3 +164,27 @@ def test_width_needs_a_positive_eigenvalue_and_sizes() -> None:
     for n, d, failure in ((0, 1, 0.1), (1, 0, 0.1), (1, 1, 0.0), (1, 1, 1.0)):
         with pytest.raises(InputError, match="0 < failure < 1"):
             theorem_width(0.1, n, d, failure)
+
+
+def test_arguments_at_their_bounds_are_taken() -> None:
+    assert lambda_min_bounds(0.0, 1e-9, 1) == (pytest.approx(1e-11), 1.0)
+    assert theorem_width(1.0, 1, 1, 0.5) == pytest.approx(math.log(32))
+    assert theorem_width(1e-300, 2, 1, 0.5) == math.inf
+    for eigenvalue in (math.nan, math.inf, -1.0):
+        with pytest.raises(InputError, match="the theorem needs a positive one"):
+            theorem_width(eigenvalue, 2, 2, 0.1)
+    check_unit_rows([[1 + 0.9e-6, 0.0], [0.0, 1 - 0.9e-6]])
+
+
+def test_the_rule_integrates_powers_down_to_tiny_arguments() -> None:
+    nodes, weights = _halving_rule()  # made anew, so that a change of it is met here and not before all tests
+    assert nodes.shape == weights.shape == (PIECES * NODES,)
+    assert 0 < nodes.min() < 2.0**-PIECES * 1.01
+    assert nodes.max() < 1
+    for power in (0, 1, 2, 50, 127):
+        assert weights @ nodes**power == pytest.approx(1 / (power + 1), rel=1e-13)
+
+
+def test_a_tiny_probability_is_no_floating_point_error() -> None:
+    with np.errstate(all="raise"):
+        assert 0 < joint_firing_probability(*at_angle(math.pi / 2), 20.0) < 1e-170

@@ -362,3 +362,24 @@ def test_there_is_advice_however_far_out(shift: float, width: int, normalized: b
 
 def test_when_nothing_helps_other_weights_may() -> None:
     assert remedy(two_layers(True, shift=9.0), layer=1, n=32) == "use fewer layers or other weights"
+
+
+def test_remedies_are_for_the_number_of_data_points() -> None:
+    n, width = 10**9, 256
+    network = MultiLayerNetwork([np.ones((width, 1))], np.ones(width), shift_for(width, 0.24))
+    deep = two_layers(shift=shift_for(512, 0.24), width=512)
+    assert "normalized=True" in remedy(deep, layer=2, n=32)
+    assert "normalized=True" not in remedy(deep, layer=2, n=n)
+    low = low_enough(width, 1, n=n)
+    assert 0 < low < min(0.21, low_enough(width, 1))
+    assert remedy(network, layer=1, n=n) == (
+        f"widen the network (here 256) to 1024, or lower alpha (here 0.24) to {low:.2f}"
+    )
+
+
+def test_alpha_is_lowered_to_nine_tenths_of_it_at_most() -> None:
+    width = 10**6
+    network = MultiLayerNetwork([np.ones((width, 1))], np.ones(width), shift_for(width, 0.605))
+    assert remedy(network, layer=1, n=32) == (
+        "widen the network (here 1000000) to 2000000, or lower alpha (here 0.605) to 0.54"
+    )

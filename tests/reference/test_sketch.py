@@ -260,6 +260,12 @@ def test_tensor_srht_size_takes_the_better_proof() -> None:
             "pass a positive gamma that divides size",
         ),
         (lambda rng: draw_sparse_embedding(5, 0, rng=rng), "at least 1"),
+        (lambda rng: draw_sparse_embedding(5, 3, rng=rng, gamma=0), "pass a positive gamma that divides size"),
+        (lambda rng: draw_sparse_embedding(5, 3, rng=rng, gamma=-1), "pass a positive gamma that divides size"),
+        (lambda rng: draw_sparse_embedding(0, 3, rng=rng), "the sketch would be 0 by 3"),
+        (lambda rng: draw_tensor_sketch(0, 3, 3, rng=rng), "the sketch would be 0 by 3"),
+        (lambda rng: draw_tensor_sketch(5, 3, 0, rng=rng), "at least 1"),
+        (lambda rng: hadamard_matrix(3), "order is 3; pass a power of 2"),
         (lambda rng: draw_tensor_srht(0, 3, 2, rng=rng), "pass a size and dimensions of at least 1"),
         (lambda rng: draw_tensor_srht(4, 3, 0, rng=rng), "at least 1"),
         (lambda rng: draw_tensor_srht(4, 0, 3, rng=rng), "at least 1"),
@@ -273,7 +279,9 @@ def test_tensor_srht_size_takes_the_better_proof() -> None:
         (lambda _: draw_tensor_sketch(1, 3, 3, rng=0), "pass a numpy.random.Generator"),
         (lambda _: gaussian_size(0, 0.5, 0.1), "pass n >= 1"),
         (lambda _: srht_size(1, 8, 1.0, 0.1), "between 0 and 1"),
+        (lambda _: srht_size(1, 8, 0.0, 0.1), "between 0 and 1"),
         (lambda _: sparse_embedding_size(1, 0.5, 0.0), "between 0 and 1"),
+        (lambda _: sparse_embedding_size(1, 0.5, 1.0), "between 0 and 1"),
         (lambda _: sparse_embedding_size(1, 0.5, 0.1, gamma=0), "at least 1 nonzero"),
         (lambda _: tensor_sketch_size(1, float("nan"), 0.1), "between 0 and 1"),
     ],
@@ -281,3 +289,59 @@ def test_tensor_srht_size_takes_the_better_proof() -> None:
 def test_bad_arguments_are_named(call: Callable[..., object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         call(np.random.default_rng(0))
+
+
+def test_every_draw_knows_its_shape() -> None:
+    rng = np.random.default_rng(0)
+    draws = [
+        draw_gaussian(3, 4, rng=rng),
+        draw_srht(3, 4, rng=rng),
+        draw_sparse_embedding(3, 4, rng=rng),
+        draw_sparse_embedding(3, 4, rng=rng, gamma=3),
+        draw_tensor_sketch(3, 4, 1, rng=rng),
+        draw_tensor_srht(3, 1, 4, rng=rng),
+    ]
+    for draw in draws:
+        assert (draw.size, draw.dim) == (3, 4) == to_matrix(draw).shape
+
+
+def test_sizes_by_hand() -> None:
+    assert gaussian_size(8, 0.5, 0.1) == 552  # ((2.8284 + 2.4477) / 0.22474)^2 = 551.1
+    assert sparse_embedding_size(8, 0.5, 0.125) == 2304  # 72 / (0.25 * 0.125)
+    assert sparse_embedding_size(8, 0.5, 0.125, gamma=5) == 2305
+    assert sparse_embedding_size(2, 0.5, 0.97) == 25  # 6 / (0.25 * 0.97) = 24.7
+    assert tensor_sketch_size(8, 0.5, 0.125) == 6914  # 216 / (0.25 * 0.125) + 2
+    assert tensor_srht_size(8, 2048, 8, 0.5, 0.1) == 13760  # 8 * 43 / (0.25 * 0.1), by the second moment
+
+
+@pytest.mark.parametrize("epsilon", [0.3, 0.9])
+@pytest.mark.parametrize("n", [1, 8])
+def test_sizes_are_the_smallest_that_the_chernoff_bound_gives(n: int, epsilon: float) -> None:
+    dim, failure = 2**20, 1e-9
+    rate = (1 + epsilon) * np.log1p(epsilon) - epsilon
+    q = 18  # the first whole number from ln(4 * 2^20 / 1e-9) / 2 = 17.99 on
+    coherences = (n**0.5 + (8 * np.log(2 * dim / failure)) ** 0.5) ** 2, 4.0 * q**2 * n
+    sizes = srht_size(n, dim, epsilon, failure), tensor_srht_size(n, 1024, 1024, epsilon, failure)
+    for size, coherence in zip(sizes, coherences, strict=True):
+        enough, too_few = (2 * n * np.exp(-rate * s / coherence) for s in (size, size - 1))
+        assert enough <= failure / 2 * (1 + 1e-9)
+        assert too_few > failure / 2 * (1 - 1e-9)
+
+
+def test_both_signs_are_drawn() -> None:
+    rng = np.random.default_rng(0)
+    sketch, srht = draw_tensor_sketch(9, 1000, 1000, rng=rng), draw_tensor_srht(9, 1024, 1024, rng=rng)
+    signs = [draw_srht(9, 1024, rng=rng).signs, draw_sparse_embedding(9, 1000, rng=rng).signs]
+    for drawn in (*signs, sketch.left_signs, sketch.right_signs, srht.left_signs, srht.right_signs):
+        assert set(drawn.ravel()) == {-1.0, 1.0}
+        assert abs(drawn.sum()) < 5 * drawn.size**0.5
+
+
+def test_a_block_without_signs_is_noticed() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        to_matrix(SparseEmbeddingDraw(np.array([[0], [1]]), np.ones((1, 1)), 2))
+
+
+def test_as_many_inputs_as_rows_of_a_tensor_sketch_take_one_each() -> None:
+    draw = draw_tensor_sketch(8, 3, 8, rng=np.random.default_rng(0))
+    assert sorted(draw.right_rows.tolist()) == list(range(8))

@@ -40,7 +40,19 @@ def test_an_update_visits_one_path() -> None:
     tree = MaxTree(np.arange(1000.0))
     tree.update(17, 5000.0)
     assert tree.nodes_visited == 11
-    assert tree.query(4000.0).tolist() == [17]
+    tree.update(18, 6000.0)
+    assert tree.nodes_visited == 22
+    assert tree.query(4000.0).tolist() == [17, 18]
+
+
+@pytest.mark.parametrize("width", [1, 3, 4])
+def test_the_root_is_enough_to_see_that_nothing_reaches_the_threshold(width: int) -> None:
+    tree = MaxTree(np.arange(float(width)))
+    found = tree.query(width)
+    assert (found.size, found.dtype, tree.nodes_visited) == (0, np.intp, 1)
+    tree.update(0, 0.5)
+    tree.query(width)
+    assert tree.nodes_visited == 1 + (1 + math.ceil(math.log2(width))) + 1
 
 
 def test_a_threshold_of_minus_infinity_reports_every_neuron_and_no_other() -> None:

@@ -54,8 +54,15 @@ def test_initialize_draws_both_signs_and_needs_a_generator() -> None:
     assert (network.width, network.dim) == (1000, 2)
     with pytest.raises(InputError, match="Generator"):
         initialize(10, 2, shift=0.0, rng=0)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="at least 1"):
-        initialize(0, 2, shift=0.0, rng=np.random.default_rng(0))
+    for width, dim in ((0, 2), (2, 0)):
+        with pytest.raises(InputError, match="at least 1"):
+            initialize(width, dim, shift=0.0, rng=np.random.default_rng(0))
+
+
+def test_the_smallest_network_is_one_neuron_in_one_dimension_and_its_shift_a_float() -> None:
+    network = initialize(1, 1, shift=2, rng=np.random.default_rng(0))
+    assert network.weights.shape == (1, 1)
+    assert isinstance(network.shift, float)
 
 
 @pytest.mark.parametrize("digits", [15, 30, 400, 5000])
@@ -76,6 +83,12 @@ def test_shift_for_refuses_nonsense(width: float, alpha: float) -> None:
         shift_for(width, alpha)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("width", "shown"), [(0, "0"), (-(10**5000), "beyond float64")], ids=["short", "long"])
+def test_the_message_names_the_width_unless_it_is_too_long(width: int, shown: str) -> None:
+    with pytest.raises(InputError, match=f"^width is {shown} and alpha is 0.1"):
+        shift_for(width, 0.1)
+
+
 @pytest.mark.parametrize(
     ("weights", "signs", "shift", "message"),
     [
@@ -83,6 +96,7 @@ def test_shift_for_refuses_nonsense(width: float, alpha: float) -> None:
         (np.ones((2, 2)), [1.0, 0.5], 0.0, r"signs\[1\] is 0.5; every sign must be"),
         (np.ones(2), [1.0, 1.0], 0.0, "weights has shape"),
         (np.full((2, 2), np.nan), [1.0, 1.0], 0.0, "weights has a NaN"),
+        (np.ones((2, 2)), [1.0, np.nan], 0.0, "signs has a NaN"),
         (np.ones((2, 2)), [1.0, 1.0], np.inf, "shift has a NaN or infinite"),
     ],
 )

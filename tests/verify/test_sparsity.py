@@ -129,7 +129,8 @@ def test_cells_are_distinct_and_plain(thorough: bool) -> None:
     cells = sparsity.cells(Profile(thorough=thorough))
     texts = {json.dumps(cell, sort_keys=True) for cell in cells}
     assert len(texts) == len(cells)
-    assert {cell["seed"] for cell in cells} == set(range(sparsity.SEEDS))
+    seeds = sparsity.SEEDS_THOROUGH if thorough else sparsity.SEEDS
+    assert {cell["seed"] for cell in cells} == set(range(seeds))
 
 
 def test_thorough_adds_cells_and_keeps_the_others() -> None:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 ALPHA = 0.24
 N, D = 64, 16
-SEEDS = 10
+SEEDS, SEEDS_THOROUGH = 6, 10
 SMALLEST, LARGEST, LARGEST_THOROUGH = 10, 20, 22
 """Widths are the powers of two from ``2^SMALLEST``."""
 FEWEST_NEURONS = 1 << 16
@@ -103,7 +103,7 @@ def cells(profile: Profile) -> list[Inputs]:
     return [
         {"width": 1 << exponent, "seed": seed}
         for exponent in range(largest, SMALLEST - 1, -1)
-        for seed in range(SEEDS)
+        for seed in range(SEEDS_THOROUGH if profile.thorough else SEEDS)
     ]
 
 
