@@ -49,10 +49,9 @@ UNREADABLE_NPZ = (
     *(ValueError, OSError, EOFError, KeyError, RuntimeError, TypeError, TokenError),
     *(MemoryError, OverflowError, zipfile.BadZipFile, zlib.error),
 )
-"""What `numpy.load` raises for a file that is damaged, pickled or something else; `RuntimeError` for an encrypted
-archive and, as its kind `NotImplementedError`, for a compression that Python does not know; `TypeError` and
-`TokenError` for the header of an array that is none; `MemoryError` and `OverflowError` for a size that cannot be
-true."""
+"""What `numpy.load` raises for a file that is damaged, pickled or something else; `RuntimeError` or a kind of it for an
+archive that is encrypted, or compressed in a way that Python does not know; `TypeError` and `TokenError` for the header
+of an array that is none; `MemoryError` and `OverflowError` for a size that cannot be true."""
 
 REMEDY = "write it again with reference.network_file.save(path, network)"
 
