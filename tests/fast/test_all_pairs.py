@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reference.gauss_newton
-from fast import lazy_width
+from fast import all_pairs, lazy_width
 from fast.all_pairs import AllPairs
 from fast.baselines import train_compacted
 from fast.gauss_newton import EventRun, train
@@ -171,3 +171,36 @@ def test_a_pair_on_its_kink_fires() -> None:
     np.testing.assert_array_equal(whole.neurons, [0, 1])
     np.testing.assert_array_equal(whole.pattern, [[True, False], [True, True]])
     np.testing.assert_array_equal(whole.shared, [[2, 1], [1, 1]])
+
+
+@pytest.mark.parametrize("block", [1 << 18, 256])
+def test_the_work_of_a_step(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    """Blocks of all 32 neurons or of 8; those with 1/16 of their pairs firing, and no fewer, are multiplied whole."""
+    monkeypatch.setattr(all_pairs, "BLOCK_ENTRIES", block)
+    n, X = 32, np.eye(32)
+    dense = 2 * (np.eye(n) + np.roll(np.eye(n), 1, axis=1))  # each neuron fires on two of 32 points,
+    dense[0, 1] = -1  # but the first one on its own alone
+    network = TwoLayerNetwork(dense, np.where(np.arange(n) % 2, 1.0, -1.0), 1.0)
+    work = dict.fromkeys(PHASES, 0)
+    whole = AllPairs.start(network, X, X @ X.T, work)
+    whole_blocks = 0 if block > n * n else 24 * n**2
+    start = whole_blocks + (31 * 2**2 + 1 if block > n * n else 7 * 2**2 + 1)
+    assert work == dict.fromkeys(PHASES, 0) | {"compute": n**3, "gram": start}
+    np.testing.assert_array_equal(whole.gram(), X * np.sum(dense >= 1, axis=0) / n)
+    assert whole.gram().max() == 2 / n
+    assert work["gram"] == start + 2 * n**2
+    before, g = dict(work), np.zeros(n)
+    g[4] = -np.sqrt(n) * 2  # moves neurons 3 and 4 along x_4, by 2 and by -2, so that one pair stops
+    trial = whole.try_step(g)
+    added = {phase: work[phase] - before[phase] for phase in PHASES}
+    lists = 30 * 2**2 + 2 if block > n * n else 6 * 2**2 + 2
+    drift = 63 * n if block > n * n else 15 * n
+    expected = {"compute": n**3, "drift": drift + whole_blocks, "gram": lists + whole_blocks}
+    assert added == dict.fromkeys(PHASES, 0) | expected
+    assert (trial.flips, trial.pattern.dtype) == (1, np.bool_)
+    whole.take(trial)
+    assert work["flips"] == 1
+    whole.take(whole.try_step(-g))
+    assert work["flips"] == 1
+    assert work["drift"] == drift + (62 * n if block > n * n else 14 * n) + 2 * whole_blocks
+    assert whole.trained_network().X is X

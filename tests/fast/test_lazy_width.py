@@ -128,7 +128,9 @@ def test_extending_adds_rows_at_the_end_and_keeps_the_rest() -> None:
     assert len(added) > 0
     assert (added @ X.T).max() < 2.0
     assert (added @ later.T).max(axis=1).min() >= 2.0 - 1e-12
+    state = rng.bit_generator.state
     assert network.extend(X, rng=rng).weights.tolist() == network.weights.tolist()
+    assert rng.bit_generator.state == state  # nothing was missing, so nothing was drawn
 
 
 def test_a_trained_network_is_extended_in_place_of_its_initial_one() -> None:
@@ -143,14 +145,14 @@ def test_a_trained_network_is_extended_in_place_of_its_initial_one() -> None:
     extended.predict(problem.unseen)  # without a warning
 
 
-@pytest.mark.parametrize("threshold", [-9.0, 0.3, 6.0, 30.0])
-def test_draws_follow_the_normal_tail_and_are_normal_across(threshold: float) -> None:
+@pytest.mark.parametrize(("threshold", "length"), [(-9.0, 2.5), (0.3, 0.5), (6.0, 2.5), (30.0, 2.5)])
+def test_draws_follow_the_normal_tail_and_are_normal_across(threshold: float, length: float) -> None:
     rng = np.random.default_rng(6)
-    x = np.array([[0.6, 0.0, 0.8]]) * 2.5
-    blocks = list(draw_given_a_point(x, 2.5 * threshold, 4000, rng))
+    x = np.array([[0.6, 0.0, 0.8]]) * length
+    blocks = list(draw_given_a_point(x, length * threshold, 4000, rng))
     weights = np.concatenate([block for block, _, _ in blocks])
     assert all(keep.all() and not first.any() for _, first, keep in blocks)
-    along = weights @ x[0] / 2.5
+    along = weights @ x[0] / length
     assert along.min() >= threshold - 1e-12 * abs(threshold)
     # log of the survival function given the threshold, uniform's negative logarithm: exponential
     survival = np.exp(log_ndtr(-along) - log_ndtr(-threshold))
@@ -182,6 +184,21 @@ def test_a_draw_on_the_threshold_is_kept_although_its_score_is_rounded(monkeypat
     assert (scores.max(axis=1) < 6.0).any()
     assert keep.all()
     np.testing.assert_allclose(scores[np.arange(500), first], 6.0, rtol=1e-14)
+
+
+def test_a_draw_on_the_kink_of_another_point_fires_there() -> None:
+    class Fixed(np.random.Generator):
+        """Its normal numbers are all on the threshold."""
+
+        def standard_normal(self, size: tuple[int, int]) -> FloatArray:  # type: ignore[override]
+            return np.full(size, 2.0)
+
+    blocks = list(draw_given_a_point(np.eye(2), 2.0, 500, Fixed(np.random.PCG64(0))))
+    kept = np.concatenate([keep for _, _, keep in blocks])
+    assert 200 < np.count_nonzero(kept) < 300  # those drawn at the first point; the others fire on it as well
+    assert not np.concatenate([first for _, first, _ in blocks]).any()
+    _, first = draw_fired(np.eye(2), 2.0, 500, np.random.default_rng(0))
+    assert np.issubdtype(first.dtype, np.integer)
 
 
 def test_counts_are_binomial_even_where_few_of_very_many_fire() -> None:
@@ -277,6 +294,12 @@ def test_points_given_at_the_start_raise_no_warning_and_others_do() -> None:
     np.testing.assert_array_equal(network.given(asked), [True, True, True, False, False])
 
 
+def test_points_are_known_to_the_last_bit_but_for_the_sign_of_zero() -> None:
+    network = LazyNetwork([[1.0, 0.0]], [1], 0.0, 5, [[1.0, -0.0], [0.0, 1.0]])
+    assert network.given(np.array([[1.0, 0.0], [-0.0, 1.0], [1.0 + 2**-52, 0.0]])).tolist() == [True, True, False]
+    assert (~network.given(np.empty((0, 2)))).shape == (0,)
+
+
 def test_the_stated_deviation_covers_what_is_missing() -> None:
     rng = np.random.default_rng(11)
     X, strange = np.eye(3), np.array([[0.6, 0.8, 0.0], [0.0, 3.0, 0.0], [0.0, -0.5, 0.0]])
@@ -321,6 +344,11 @@ def test_the_second_moment_beyond_a_threshold(threshold: float) -> None:
     parts = [integrate.quad(integrand, *ends, epsabs=0, epsrel=1e-12, limit=200)[0] for ends in pairwise(cuts)]
     expected = math.fsum(parts) * math.exp(-(out**2) / 2) / math.sqrt(2 * math.pi)
     assert float(threshold_second_moment(np.array([threshold]))[0]) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_second_moment_may_underflow() -> None:
+    with np.errstate(under="raise"):
+        assert threshold_second_moment(np.array([38.5, np.inf])).tolist()[1] == 0
 
 
 def test_nothing_may_fire() -> None:
@@ -390,7 +418,12 @@ def test_a_network_is_checked_when_it_is_made() -> None:
         LazyNetwork([[1.0, 0.0]], [3], 0.0, 5, np.eye(2))
     with pytest.raises(InputError, match="signs is empty"):
         LazyNetwork([[1.0, 0.0]], np.empty((0, 1)).ravel(), 0.0, 5, np.eye(2))
-    network = LazyNetwork(np.eye(2), [1, 1], 0.0, 5, np.eye(2))
+    with pytest.raises(InputError, match="shift has a NaN"):
+        LazyNetwork([[1.0, 0.0]], [1], np.nan, 5, np.eye(2))
+    with pytest.raises(InputError, match="points has a NaN"):
+        LazyNetwork([[1.0, 0.0]], [1], 0.0, 5, [[np.nan, 0.0]])
+    network = LazyNetwork(np.eye(2), [1, 1], 0, np.int64(5), np.eye(2))  # type: ignore[arg-type]
+    assert (type(network.shift), type(network.width)) == (float, int)
     with pytest.raises(InputError, match="X has 3 columns but the network takes 2"):
         network.predict(np.eye(3))
     with pytest.raises(InputError, match="X has 3 columns but the network takes 2"):
@@ -412,6 +445,25 @@ def test_what_does_not_fit_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(InputError, match=r"about 7\.\d+e\+03 neurons would exist"):
         initialize(np.eye(2), width=10_000, shift=0.0, rng=rng)
     assert len(initialize(np.eye(2), width=200, shift=0.0, rng=rng).weights) <= 200
+
+
+def test_what_just_fits_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw(most: int) -> int:
+        monkeypatch.setattr(lazy_width, "LARGEST_MEMORY", most)
+        return len(initialize(np.eye(2), width=200, shift=-0.1, rng=np.random.default_rng(0)).weights)
+
+    u = draw(1 << 20)
+    assert 100 < u < 200
+    assert draw(u * 2 * 8) == u
+    with pytest.raises(InputError, match=f"about {u} neurons would exist"):
+        draw(u * 2 * 8 - 1)
+    monkeypatch.setattr(lazy_width, "LARGEST_FULL_DRAW", 200)
+    assert draw(1 << 20) == u
+    monkeypatch.setattr(lazy_width, "LARGEST_FULL_DRAW", 199)
+    with pytest.raises(InputError, match=r"on 1\.08 of the 2 points on average, more than 1, so all 200"):
+        draw(1 << 20)
+    rare = initialize(np.eye(2), width=2**50, shift=9.0, rng=np.random.default_rng(0))
+    assert rare.width == 2**50
 
 
 @given(st.integers(0, 50), st.floats(-7.0, 8.0), st.integers(1, 6), generators)
