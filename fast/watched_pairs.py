@@ -246,8 +246,8 @@ class WatchedPairs:
         self.point[: self.used], self.initial_excess[: self.used] = point, excess
         fired = np.greater_equal(excess, 0, out=self.fired[: self.used])
         # Within a row the pairs that have ever fired come first, as far as `touched`.
-        self.touched: IntArray = np.add.reduceat(fired, first, dtype=np.intp) if len(first) else first
-        self.pull = np.add.reduceat(np.where(fired, self.coherences[point], 0), first) if len(first) else np.empty(0)
+        self.touched: IntArray = np.add.reduceat(fired, first, dtype=np.intp)
+        self.pull = np.add.reduceat(np.where(fired, self.coherences[point], 0), first)
         self.active_pairs = int(self.touched.sum())
         self.total = np.zeros(n)
         self.drift = 0.0

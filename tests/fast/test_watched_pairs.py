@@ -198,6 +198,15 @@ def test_a_pair_on_its_kink_fires() -> None:
     assert trial.flips.size == 1
 
 
+def test_nothing_fires_and_nothing_moves() -> None:
+    X = np.eye(2)
+    watched = WatchedPairs(TwoLayerNetwork([[0.5, 0.5]], [1.0], 1.0), X, X, 1.0)
+    assert (watched.neurons.size, watched.touched.dtype, watched.pull.size) == (0, np.intp, 0)
+    watched.take(watched.try_step(np.ones(2)))
+    assert watched.predictions.tolist() == [0.0, 0.0]
+    assert watched.shared.tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
 def test_one_step_by_hand() -> None:
     """One neuron, two points, ``<x_1, x_2> = 0.6``: the step pushes the second score over the shift."""
     X = np.array([[1.0, 0.0], [0.6, 0.8]])
