@@ -207,6 +207,12 @@ def test_nothing_fires_and_nothing_moves() -> None:
     assert watched.shared.tolist() == [[0.0, 0.0], [0.0, 0.0]]
 
 
+def test_a_wait_that_overflows_is_endless() -> None:
+    X = np.array([[1.0, 0.0], [1e-310, 1.0]])
+    watched = WatchedPairs(TwoLayerNetwork([[2.0, 0.95]], [1.0], 1.0), X, X @ X.T, 0.1)
+    assert np.isfinite(watched.due[: watched.used]).tolist() == [True, False]
+
+
 def test_one_step_by_hand() -> None:
     """One neuron, two points, ``<x_1, x_2> = 0.6``: the step pushes the second score over the shift."""
     X = np.array([[1.0, 0.0], [0.6, 0.8]])
@@ -618,7 +624,10 @@ def test_how_many_pairs_are_a_crowd() -> None:
         assert WatchedPairs(network, X, X, 0.0).crowded() == (firing == 7)
 
 
-@pytest.mark.parametrize(("n", "m", "block"), [(3, 50, 6), (5, 40, 1), (4, 40_000, 1 << 18), (2, 70_000, 1 << 18)])
+@pytest.mark.parametrize(
+    ("n", "m", "block"),
+    [(3, 50, 6), (5, 40, 1), (2, 70_000, 1 << 18), (4, 40_000, 1 << 18), (8, 30_000, 1 << 18)],
+)
 def test_near_pairs_by_neuron_and_those_that_fire_first(
     monkeypatch: pytest.MonkeyPatch, n: int, m: int, block: int
 ) -> None:
