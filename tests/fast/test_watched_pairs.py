@@ -400,6 +400,7 @@ def test_compacting_forgets_lists_of_entries_that_have_new_numbers() -> None:
     watched.take(watched.try_step(0.3 * rng.standard_normal(6)))
     assert watched.pair_queue._lists
     watched._compact()
+    assert (watched.used, watched.dead) == (watched.count.sum(), 0)
     assert_announced(watched)
     for _ in range(6):
         watched.take(watched.try_step(rng.standard_normal(6)))
@@ -527,6 +528,7 @@ def assert_same_books(watched: WatchedPairs, plain: Plain) -> None:
         ("random", 1, 3, 200, 0.1, 0.1),
         ("clash", 6, 3, 150, 0.1, 0.3),
         ("random", 12, 4, 100, 0.0, 0.0),
+        ("random", 20, 2, 100, 0.3, 0.0),
         ("pairs", 16, 16, 400, 0.4, 1.0),
     ],
 )
@@ -549,7 +551,7 @@ def test_the_books_are_those_of_a_plain_twin(
     assert watched.work == counts
     assert_same_books(watched, plain)
     rounding, new = 0.0, True
-    for step, length in enumerate([1.0, 0.3, 1.0, 0.05, 2.0, 0.01, 0.01, 0.3]):
+    for step, length in enumerate([0.1, 0.3, 0.1, 0.3, 0.05, 1.0, 0.01, 0.01, 0.3, 0.5, 0.5, 1.0, 0.1]):
         g = length * np.sqrt(m) / 3 * rng.standard_normal(n)
         floor = rounding_floor(float(np.trace(watched.gram())), g)
         plain.try_step(g)
