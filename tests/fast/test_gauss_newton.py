@@ -16,10 +16,13 @@ from hypothesis import strategies as st
 import reference.gauss_newton
 import verify
 from fast import lazy_width
+from fast.all_pairs import AllPairs
 from fast.baselines import train_compacted, train_dense
 from fast.gauss_newton import EventRun, Search, Solver, TreeRun, train
+from fast.watched_pairs import PHASES, WatchedPairs
 from reference.notation import DivergenceError, InputError, NothingFiresError, SingularGramError
-from reference.two_layer import TwoLayerNetwork, initialize, shift_for
+from reference.safeguard import Step
+from reference.two_layer import TwoLayerNetwork, activation_pattern, initialize, shift_for
 from verify.problems import make, unit_rows
 from verify.strategies import Case, generators, training_cases
 from verify.tolerances import RUN
@@ -483,3 +486,91 @@ def test_the_event_path_needs_little_memory_beside_a_million_neurons() -> None:
         tracemalloc.stop()
     assert trace.residual_norms[-1] < 1e-10 * trace.residual_norms[0]
     assert peak < 400 * 2**20
+
+
+# What is counted, and what decides how pairs are kept
+
+
+def crowding() -> tuple[TwoLayerNetwork, np.ndarray, np.ndarray]:
+    """A run that goes over to whole arrays, and back (test_all_pairs)."""
+    rng = np.random.default_rng(0)
+    problem = make("pairs", 16, 32, rng)
+    return initialize(2**14, 32, shift=shift_for(2**14, 0.24), rng=rng), problem.X, problem.y
+
+
+CASES = {
+    "watched": trainable,
+    "there and back": crowding,
+    "whole from the start": partial(trainable, alpha=0.0),
+    "crowded once made": partial(uncentred, 0, d=30),
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "solver", "step"),
+    [
+        ("watched", "cholesky", "full"),
+        ("watched", "sketch", "full"),
+        ("watched", "conjugate", "safeguarded"),
+        ("there and back", "cholesky", "full"),
+        ("there and back", "sketch", "safeguarded"),
+        ("whole from the start", "cholesky", "full"),
+        ("crowded once made", "cholesky", "safeguarded"),
+    ],
+)
+def test_all_work_on_the_pairs_is_counted_once(case: str, solver: Solver, step: Step) -> None:
+    network, X, y = CASES[case]()
+    run = EventRun(network, X, y, step=step, solver=solver, rng=np.random.default_rng(0))
+    n, d = X.shape
+    fan = activation_pattern(network, X).sum(axis=0)
+    somewhere = np.count_nonzero(fan)
+    whole = case in ("whole from the start", "crowded once made")
+    watched = n * somewhere if case == "whole from the start" else run.preparation_counts["watched"]
+    assert watched >= fan.sum()
+    assert run.preparation_counts == {
+        "scores": n * network.width * d,
+        "inner_products": n * n * d,
+        "gram": n * n * somewhere if whole else int(fan @ fan),
+        "watched": watched,
+    }
+    assert isinstance(run.watched, AllPairs) == whole
+    before, kinds = dict(run.watched.work), set()
+    for _ in range(12):
+        solved = run.warm.work
+        run.iterate()
+        kinds.add(type(run.watched))
+        counts = run.counts[-1]
+        assert counts["active_pairs"] == len(run.fired) == run.watched.active_pairs
+        if solver == "cholesky" and step == "full":
+            assert counts["solve"] == run.warm.work - solved
+    assert case != "there and back" or (len(kinds), type(run.watched)) == (2, WatchedPairs)
+    for phase in PHASES:
+        assert sum(counts.get(phase, 0) for counts in run.counts) == run.watched.work[phase] - before[phase]
+
+
+@pytest.mark.parametrize("solver", get_args(Solver))
+def test_trees_count_every_phase(solver: Solver) -> None:
+    network, X, y = trainable()
+    n, d = X.shape
+    run = TreeRun(network, X, y, solver=solver, rng=np.random.default_rng(0))
+    pairs = len(run.fired)
+    assert run.preparation_counts == {
+        "scores": n * network.width * d,
+        "inner_products": n * n * d,
+        "build": run.forest.nodes_visited["build"],
+        "query": run.forest.nodes_visited["query"],
+        "predict": pairs,
+        "active_pairs": pairs,
+    }
+    for _ in range(3):
+        fan = np.bincount(run.fired.neuron_index)
+        pairs, visited = len(run.fired), dict(run.forest.nodes_visited)
+        run.iterate()
+        counts = dict(run.counts[-1])
+        for phase in ("query", "update"):
+            assert counts.pop(phase) == run.forest.nodes_visited[phase] - visited[phase]
+        assert counts.pop("active_pairs") == counts.pop("predict") == len(run.fired)
+        assert counts.pop("step") == pairs * (n + 1)
+        if solver != "sketch":
+            assert counts.pop("gram") == int(fan @ fan) + n * n
+        assert set(counts) == {"sketch", "solve"} - ({"sketch"} if solver != "sketch" else set())
