@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import reference.baselines
-from fast.first_order import natural_rate, train_adam, train_lbfgs, train_momentum
+from fast.first_order import EPSILON, Loss, natural_rate, train_adam, train_lbfgs, train_momentum
 from reference.gram import gram
 from reference.jacobian import jacobian
 from reference.notation import DivergenceError, FloatArray, InputError, NothingFiresError
@@ -229,3 +229,36 @@ def test_the_natural_rate_is_for_data_that_can_be_trained() -> None:
         natural_rate(network, 2 * problem.X)
     with pytest.raises(NothingFiresError, match="no neuron fires on data point 1"):
         natural_rate(TwoLayerNetwork([[2.0, 0.0]], [1.0], 1.0), np.eye(2))
+
+
+def test_points_on_which_nothing_fires_any_more_and_pairs_on_their_kink() -> None:
+    network, problem = trainable()
+    loss = Loss(network, problem.X, problem.y, compact=True)
+    for weights, silent in ((0 * loss.start, 10), (np.where(loss.start @ problem.X[-1] < network.shift, 1, 0), 1)):
+        weights = weights if silent == 10 else weights[:, np.newaxis] * loss.start
+        residual, gradient = loss.evaluate(weights)
+        np.testing.assert_array_equal(residual[-silent:], -problem.y[-silent:])
+        full = network.weights.copy()
+        full[:] = 0
+        full[loss.kept] = weights
+        np.testing.assert_allclose(gradient, gradient_at(full, network, problem.X, problem.y)[loss.kept], atol=1e-14)
+    kinks = Loss(TwoLayerNetwork(np.eye(2), np.ones(2), 1.0), np.eye(2), [1.0, 2.0], compact=True)
+    np.testing.assert_allclose(kinks.start_gradient, np.diag([-1.0, -2.0]) / math.sqrt(2))
+
+
+def test_adam_divides_by_no_less_than_its_guard() -> None:
+    residual = 2.0**-40
+    network = TwoLayerNetwork([[2.0]], [1.0], 1.0)
+    trace = train_adam(network, [[1.0]], [1 - residual], iterations=1, learning_rate=1e-9)
+    step = 2 - trace.network.weights.item()
+    assert step == pytest.approx(1e-9 * residual / (residual + EPSILON), rel=1e-5)
+
+
+def test_lbfgs_goes_on_to_rounding_and_remembers_ten_steps() -> None:
+    u = int(activation_pattern(trainable()[0], trainable()[1].X).any(axis=0).sum())
+    trace = run("lbfgs", iterations=200, tolerance=1e-13)
+    assert trace.converged
+    assert len(trace.counts) > 12
+    assert trace.counts[11]["combine"] == 4 * 10 * u * 8
+    forgetful = run("lbfgs", iterations=8, memory=1)
+    assert forgetful.residual_norms[8] > 1.1 * trace.residual_norms[8]
