@@ -179,10 +179,10 @@ class _TwoLayerRun(TrainingRun[TrialT, SavedT, ImplicitNetwork]):
         X: ArrayLike,
         y: ArrayLike,
         *,
-        solver: Solver = "cholesky",
-        rng: np.random.Generator | None = None,
-        step: Step = "full",
-        accuracy: float = ACCURACY,
+        solver: Solver,
+        rng: np.random.Generator | None,
+        step: Step,
+        accuracy: float,
     ) -> None:
         self.initial = starting_network(network)
         # The trained network keeps the data, so the caller's array must not be shared.
