@@ -618,7 +618,7 @@ def test_the_first_band_by_hand() -> None:
     expected = band_for(drift, scores, 2.0, products)
     assert 0 < expected < 50
     assert first_band(network, scores, np.array([1.0, -3.0, 2.0]), products) == expected
-    silent = np.full((8, 3), 1.0)
+    silent = np.full((8, 3), -1e9)
     drift = 3.0 * 100 / (1 / 24 * rows)
     assert first_band(network, silent, np.array([1.0, -3.0, 2.0]), products) == band_for(drift, silent, 2.0, products)
     assert first_band(network, np.empty((0, 3)), np.ones(3), products) == 0.0

@@ -153,6 +153,7 @@ def test_a_singular_system_is_damped() -> None:
     run = line(2.0, 4.0, 0.0)
     np.testing.assert_allclose(run._direction(), [2 / (4 + 2e-9), 4 / (16 + 2e-9), 0], rtol=1e-14)
     assert run._phases == {"solve": 18}
+    assert isinstance(run._phases["solve"], int)
     flat = Curve(np.ones(3), np.zeros((3, 3)))
     with pytest.raises(SingularGramError):
         CurveRun(flat, np.ones(3))._direction()
