@@ -41,6 +41,8 @@ from verify.strategies import Case, generators, training_cases
 from verify.tolerances import RUN
 
 SEARCHES: tuple[Search, ...] = ("events", "tree")
+FEWER = settings(max_examples=settings().max_examples // 2)
+"""Where an example takes long: half of what the profile asks for."""
 FAILURES = (NothingFiresError, SingularGramError, DivergenceError)
 
 
@@ -76,7 +78,7 @@ def test_tree_runs_equal_the_reference(case: Case, rng: np.random.Generator) -> 
     assert_same_run(case, "tree", "cholesky", rng)
 
 
-@settings(max_examples=25)
+@FEWER
 @given(training_cases(), generators, st.sampled_from(SEARCHES))
 def test_sketch_runs_equal_the_reference(case: Case, rng: np.random.Generator, search: Search) -> None:
     assert_same_run(case, search, "sketch", rng)
@@ -374,7 +376,7 @@ def test_a_safeguarded_run_equals_a_full_one_where_that_halves(search: Search) -
 
 
 @pytest.mark.parametrize("search", SEARCHES)
-@settings(max_examples=25)
+@FEWER
 @given(st.integers(0, 10**6))
 def test_safeguarded_runs_equal_the_reference(search: Search, seed: int) -> None:
     """On data where most plain runs climb: the same trials are made and the same points kept."""
@@ -389,7 +391,7 @@ def test_safeguarded_runs_equal_the_reference(search: Search, seed: int) -> None
 
 
 @pytest.mark.parametrize("search", SEARCHES)
-@settings(max_examples=25)
+@FEWER
 @given(st.integers(0, 10**6))
 def test_hopeless_runs_report_true_residuals_that_never_climb(search: Search, seed: int) -> None:
     """Where the Gram matrix is singular, huge steps cancel; what is reported must be what the network predicts."""
