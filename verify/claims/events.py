@@ -77,7 +77,7 @@ SWEEPS: dict[str, list[Inputs]] = {
     "points": [{**RANDOM, "n": n, "width": 1 << e, "lazy": True} for n, e in ((8, 20), (16, 19), (40, 18))]
     + [{**RANDOM, "n": 24, "width": 1 << 18, "lazy": True}]
     + [{**LARGE, "n": n, "width": 1 << 16} for n in (8, 32)],
-    "late": [{**RANDOM, "n": n, "width": 1 << 16, "iterations": 8} for n in (24, 48, 64)],
+    "late": [{**RANDOM, "n": n, "width": 1 << 15, "iterations": 8} for n in (24, 48, 64)],
     "families": [{**RANDOM, "family": family, "n": 32, "width": 1 << 14, "iterations": 8} for family in FAMILIES],
 }
 THOROUGH: list[Inputs] = [{**RANDOM, "n": 16, "width": 1 << 20}, {**LARGE, "n": 64, "width": 1 << 20}]
