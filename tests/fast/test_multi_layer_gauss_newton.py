@@ -786,23 +786,54 @@ def test_both_sides_take_the_same_arguments() -> None:
 
 
 @pytest.mark.parametrize("compact", [False, True])
-def test_opponents_count_what_they_scan_and_write(compact: bool) -> None:
-    network, X, y = trainable(2)
-    m, n = network.width, len(X)
-    run = MultiLayerDenseRun(network, X, y, trained_layers=(1, 2), compact=compact)
+@pytest.mark.parametrize("layers", [(1, 2), (2,)], ids=repr)
+def test_opponents_count_what_they_scan_and_write_and_stop_at_the_tolerance(
+    layers: tuple[int, ...], compact: bool
+) -> None:
+    network, X, y = trainable(2, n=5)
+    m, n, y = network.width, len(X), 2 * y
+    run = MultiLayerDenseRun(network, X, y, trained_layers=layers, compact=compact)
     for _ in range(2):
-        before = run.signals.hidden
-        fired = [count.astype(int) for count in run.signals.fired()]
+        before, fired = run.signals.hidden, [count.astype(int) for count in run.signals.fired()]
         run.iterate()
         counts, after = run.counts[-1], run.signals.hidden
         columns = len(set(after[1].indices)) if compact else m
-        assert counts["scan"] == n * 8 * m + n * columns * m
-        assert counts["backward"] == int(fired[0] @ fired[1])
         pairs = int(fired[0] @ fired[1])
         assert 20 * 8 * before[1].nnz >= 8 * m  # the first layer is stepped by BLAS
         assert 20 * pairs < m * m  # the second entry by entry
-        assert counts["step"] == n * 8 * m + pairs
-        assert counts["solve"] == n**3 // 3
+        first = 1 in layers
+        shared = [counts_of(before[layer]) for layer in layers] + [counts_of(before[layer - 1]) for layer in layers]
+        assert counts == {
+            "scan": n * 8 * m * first + n * columns * m,
+            "backward": pairs * first,
+            "gram": sum(int(count @ count) for count in shared) + len(layers) * n * n,
+            "solve": n**3 // 3,
+            "step": n * 8 * m * first + pairs,
+        }
+    norms = run.residual_norms
+    assert norms[0] > 2
+    # Only the residual after two steps has this share of the first.
+    options: dict[str, Any] = {"trained_layers": layers, "tolerance": (1 + 1e-9) * norms[2] / norms[0]}
+    trace = train_multi_layer_dense(network, X, y, iterations=9, **options, **({"compact": True} if compact else {}))
+    np.testing.assert_allclose(trace.residual_norms, norms, rtol=1e-6)
+    assert trace.converged
+    assert trace.counts == run.counts
+    assert not train_multi_layer_dense(network, X, y, iterations=1, **options).converged
+
+
+def test_an_opponent_of_known_labels_has_converged() -> None:
+    network, X, y = trainable(2, m=50, alpha=0.0)
+    known = train_multi_layer_dense(network, X, 0 * y, trained_layers=(1, 2), iterations=0).predictions
+    trace = train_multi_layer_dense(network, X, known, trained_layers=(1, 2), iterations=0)
+    assert (trace.residual_norms.tolist(), trace.converged) == ([0.0], True)
+
+
+@pytest.mark.parametrize(("width", "written"), [(20, 20), (21, 1)])
+def test_a_step_is_written_entry_by_entry_below_one_in_twenty(width: int, written: int) -> None:
+    network = MultiLayerNetwork([[[2.0]] + [[-1.0]] * (width - 1)], np.ones(width), 0.5)
+    trace = train_multi_layer_dense(network, [[1.0]], [1.0], trained_layers=(1,), iterations=1)
+    assert trace.counts[0]["step"] == written
+    assert trace.residual_norms[-1] < 1e-14
 
 
 @pytest.mark.parametrize("trained_layers", [(1,), (1, 2)])
