@@ -124,8 +124,9 @@ def test_the_sketch_is_a_sum_over_layers_of_explicit_sketches() -> None:
     )
     np.testing.assert_allclose(jacobian.sketch(draws), expected, atol=1e-12)
     assert jacobian.sketch_work(draws) > 0
-    with pytest.raises(ValueError, match="zip"):
-        jacobian.sketch(draws[:1])
+    for needs_a_draw_for_each in (jacobian.sketch, jacobian.sketch_work):
+        with pytest.raises(ValueError, match="zip"):
+            needs_a_draw_for_each(draws[:1])
 
 
 @pytest.mark.parametrize("normalized", [False, True])

@@ -299,7 +299,7 @@ def test_the_last_layer_alone_reads_its_matrix_before_it_starts() -> None:
     honest = train(network, X, y, trained_layers=(2,), iterations=4)
     weights = tuple(np.array(W, order="F") for W in network.weights)
     last = LastLayer(MultiLayerNetwork(weights, network.signs, network.shift), X, rank_budget=None)
-    run = last.run(y, solver="cholesky", rng=None, step="full", accuracy=1e-10)
+    run = last.run(y)
     for W in weights:
         W[:] = np.inf
     trace = run.run(4, 0.0)
@@ -394,6 +394,43 @@ def test_counts_are_those_of_the_realised_fired_sets(layers: tuple[int, ...]) ->
         rank += n * (len(layers) - 1)
         assert (counts["rank"], counts["fold"]) == (rank, 0)
         assert np.count_nonzero((run.state.scores != scores).any(axis=0)) <= moved
+
+
+@pytest.mark.parametrize("n", [4, 200])
+def test_the_last_layer_alone_counts_its_preparation(n: int) -> None:
+    """Of few points in the basis of what reaches it, of many in the columns of neurons below that fire on some."""
+    network, X, y = trainable(3, m=150, n=n, alpha=0.1, normalized=False)
+    signals = reference.multi_layer.forward(network, X)
+    columns = int(signals.fires[1].any(axis=0).sum())
+    rank = n if n == 4 else columns
+    trace = train(network, X, y, trained_layers=(3,), iterations=0)
+    expected = {
+        "relaid": 0,
+        "forward": n * 8 * 150 + int(signals.fires[0].sum()) * 150 + 150 * columns * rank,
+        "scores": n * 150 * rank,
+        "inner_products": n * n * rank,
+    }
+    assert {phase: trace.preparation_counts[phase] for phase in expected} == expected
+
+
+@pytest.mark.parametrize(("copies", "rank"), [(1, 2), (2, 4), (3, 2)])
+def test_the_last_layer_alone_changes_its_basis_beyond_two_columns_a_point(copies: int, rank: int) -> None:
+    m = 2 * copies
+    below = 2 * np.repeat(np.eye(2), copies, axis=0)
+    last = LastLayer(MultiLayerNetwork([below, np.ones((m, m))], np.ones(m), 0.5), np.eye(2), rank_budget=None)
+    assert (len(last.columns), last.basis.shape) == (m, (m, rank))
+
+
+def test_what_is_kept_of_a_layer_comes_from_its_own_matrix() -> None:
+    network, X, y = trainable(3)
+    run = MultiLayerRun(network, X, y, trained_layers=(1, 3))
+    run.iterate()
+    run._jacobian()
+    for kept, W in zip(run.certified, network.weights[1:], strict=True):
+        blocks = [block for block in kept.blocks if block]
+        assert blocks
+        for block in blocks:
+            np.testing.assert_array_equal(block.entries, W[np.ix_(block.neurons, block.columns)])
 
 
 def test_a_fold_is_counted() -> None:
@@ -792,7 +829,8 @@ def test_opponents_count_what_they_scan_and_write_and_stop_at_the_tolerance(
 ) -> None:
     network, X, y = trainable(2, n=5)
     m, n, y = network.width, len(X), 2 * y
-    run = MultiLayerDenseRun(network, X, y, trained_layers=layers, compact=compact)
+    choice = {"compact": True} if compact else {}
+    run = MultiLayerDenseRun(network, X, y, trained_layers=layers, **choice)
     for _ in range(2):
         before, fired = run.signals.hidden, [count.astype(int) for count in run.signals.fired()]
         run.iterate()
@@ -814,7 +852,7 @@ def test_opponents_count_what_they_scan_and_write_and_stop_at_the_tolerance(
     assert norms[0] > 2
     # Only the residual after two steps has this share of the first.
     options: dict[str, Any] = {"trained_layers": layers, "tolerance": (1 + 1e-9) * norms[2] / norms[0]}
-    trace = train_multi_layer_dense(network, X, y, iterations=9, **options, **({"compact": True} if compact else {}))
+    trace = train_multi_layer_dense(network, X, y, iterations=9, **options, **choice)
     np.testing.assert_allclose(trace.residual_norms, norms, rtol=1e-6)
     assert trace.converged
     assert trace.counts == run.counts
@@ -850,7 +888,8 @@ def test_residuals_stay_true_where_steps_are_huge_and_cancel(trained_layers: tup
     for trained in (trace.network, trace.network.to_dense()):
         recomputed = np.linalg.norm(trained.predict(problem.X) - problem.y)
         assert recomputed == pytest.approx(trace.residual_norms[-1], abs=1e-12 * scale)
-    assert any(layer.folds for layer in trace.network.layers)
+    for layer, weights in enumerate(trace.network.layers, start=1):
+        assert bool(weights.folds) == (layer in trained_layers)
 
 
 @pytest.mark.parametrize("layers", [(1, 2), (1,), (2,)], ids=repr)

@@ -372,6 +372,17 @@ def test_counts_follow_the_fired_pairs() -> None:
     assert run.watched.work["compare"] == sum(queue.compared for queue in queues)
 
 
+def test_late_steps_compare_few_pairs_beyond_those_that_fire() -> None:
+    rng = np.random.default_rng(2)
+    problem = make("random", 32, 32, rng)
+    run = JointRun(initialize(2**14, 32, shift=shift_for(2**14, 0.24), rng=rng), problem.X, problem.y)
+    for _ in range(5):
+        run.iterate()
+    last = run.counts[-1]
+    assert (last["flips"], last["look"]) == (0, last["active_pairs"])
+    assert last["compare"] < 1.1 * last["look"] < 0.4 * run.watched.used
+
+
 def test_training_stops_at_the_tolerance() -> None:
     network, X, y = trainable()
     norms = train(network, X, y, iterations=4).residual_norms
