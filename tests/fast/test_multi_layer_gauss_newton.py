@@ -13,12 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fast.multi_layer_gauss_newton
 import fast.training_run
 import reference.multi_layer
 import reference.multi_layer_gauss_newton
 from fast import low_rank, rectangular_product
 from fast.multi_layer_baselines import MultiLayerDenseRun, train_multi_layer_dense
 from fast.multi_layer_gauss_newton import LastLayer, MultiLayerRun, train
+from fast.regression import WarmCholesky, solve_conjugate, solve_sketched
 from fast.training_run import Solver
 from reference.multi_layer import MultiLayerNetwork, initialize
 from reference.notation import DivergenceError, FloatArray, InputError, SingularGramError
@@ -372,7 +374,8 @@ def test_counts_are_those_of_the_realised_fired_sets(layers: tuple[int, ...]) ->
         counts, after = run.counts[-1], run.state.signals.hidden
         # At least the scores of those that fire; at most all. In between: tests/fast/test_certified_scores.py.
         least = sum(int(np.diff(after[layer].indptr) @ np.diff(after[layer - 1].indptr)) for layer in upper)
-        assert least <= counts["forward"] <= sum(after[layer - 1].nnz * m for layer in upper)
+        most = sum(after[layer - 1].nnz * m for layer in upper)
+        assert least <= counts["forward"] <= most
         assert counts["backward"] == sum(int(fired[layer - 1] @ fired[layer - 2]) for layer in upper)
         shared = [counts_of(before[layer]) for layer in layers] + [counts_of(before[layer - 1]) for layer in layers]
         assert counts["gram"] == sum(int(count @ count) for count in shared) + len(layers) * n * n
@@ -394,6 +397,7 @@ def test_counts_are_those_of_the_realised_fired_sets(layers: tuple[int, ...]) ->
         rank += n * (len(layers) - 1)
         assert (counts["rank"], counts["fold"]) == (rank, 0)
         assert np.count_nonzero((run.state.scores != scores).any(axis=0)) <= moved
+    assert 20 * counts["forward"] < most or not upper
 
 
 @pytest.mark.parametrize("n", [4, 200])
@@ -421,16 +425,43 @@ def test_the_last_layer_alone_changes_its_basis_beyond_two_columns_a_point(copie
     assert (len(last.columns), last.basis.shape) == (m, (m, rank))
 
 
-def test_what_is_kept_of_a_layer_comes_from_its_own_matrix() -> None:
-    network, X, y = trainable(3)
+@pytest.mark.parametrize("solver", ["cholesky", "sketch", "conjugate"])
+def test_solvers_count_their_work_and_stop_at_the_accuracy_asked_for(solver: Solver) -> None:
+    network, X, y = trainable(2, n=9, alpha=0.1)
+    arguments: dict[str, Any] = {"trained_layers": (1, 2), "solver": solver, "accuracy": 0.1}
+    run = MultiLayerRun(network, X, y, rng=np.random.default_rng(0), **arguments)
+    warm = WarmCholesky()
+    for _ in range(3):
+        jacobian, residual, spent = run._jacobian(), run.residual, warm.work
+        if solver == "cholesky":
+            g = warm.solve(jacobian.gram, residual)
+            work = {"solve": warm.work - spent}
+        elif solver == "conjugate":
+            solution = solve_conjugate(jacobian.gram, residual, accuracy=0.1)
+            g, work = solution.solution, {"solve": solution.work}
+        else:
+            solution = solve_sketched(jacobian, jacobian.sketch(run.draws), residual, accuracy=0.1)
+            g, work = solution.solution, {"solve": solution.work, "sketch": jacobian.sketch_work(run.draws)}
+        coefficients = run.state.coefficients.toarray()
+        run.iterate()
+        moved = run.state.coefficients.toarray() - coefficients
+        np.testing.assert_allclose(moved, -g[:, np.newaxis] * jacobian.factors[0][0].toarray(), atol=1e-12)
+        assert {phase: run.counts[-1].get(phase, 0) for phase in work} == work
+        assert ("sketch" in run.counts[-1]) == (solver == "sketch")
+
+
+def test_steps_are_written_out_when_rounding_may_have_lost_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, X, y = trainable(3, alpha=0.1)
     run = MultiLayerRun(network, X, y, trained_layers=(1, 3))
+    monkeypatch.setattr(fast.multi_layer_gauss_newton, "MOST_LOST", 0.0)
     run.iterate()
-    run._jacobian()
-    for kept, W in zip(run.certified, network.weights[1:], strict=True):
-        blocks = [block for block in kept.blocks if block]
-        assert blocks
-        for block in blocks:
-            np.testing.assert_array_equal(block.entries, W[np.ix_(block.neurons, block.columns)])
+    assert [layer.folds for layer in run.state.layers] == [1, 0, 1]
+    assert (run.state.rounding, run.state.coefficients.nnz) == (0.0, 0)
+    monkeypatch.setattr(fast.multi_layer_gauss_newton, "MOST_LOST", 1.0)
+    run.iterate()
+    assert 0 < run.state.rounding < 1e-12
+    assert run.state.coefficients.nnz
+    np.testing.assert_allclose(run.trace(0.0).network.predict(X), run.trace(0.0).predictions, atol=1e-10)
 
 
 def test_a_fold_is_counted() -> None:
