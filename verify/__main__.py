@@ -33,6 +33,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -42,7 +43,7 @@ from reference.trace import Network
 from verify import cluster, loading, page, report, seeds
 from verify.cells import TEMPORARY, sole_use, write_atomically
 from verify.experiment import CodeUnderTest, Experiment, Profile
-from verify.run import Decision, Interrupted, Run, caption, run
+from verify.run import Decision, Interrupted, Run, caption, default_jobs, plot_results, run
 
 if TYPE_CHECKING:
     from verify.faults.fault import Fault
@@ -298,7 +299,7 @@ def answer(
             stream=sys.stderr,
         )
         found = replace(found, decisions=(*own, *found.decisions))
-        write(found, options.out, experiments)
+        write(found, options.out, experiments, options.jobs)
     show(found, options.out, columns)
     return 0 if report.succeeded(found) else 1
 
@@ -574,7 +575,7 @@ def measure_own_data(options: argparse.Namespace) -> Decision:
         findings=tuple(findings),
         seconds=time.perf_counter() - start,
         cells=1,
-        draw=lambda figure: own_data.plot(figure, result),
+        draw=partial(plot_results, own_data.plot, result),
         text=text,
         caption=caption(own_data.plot),
         command=own_command(options),
@@ -625,7 +626,7 @@ def measure_fine_tuning(options: argparse.Namespace) -> tuple[Decision, Network 
         findings=tuple(findings),
         seconds=time.perf_counter() - start,
         cells=1,
-        draw=lambda figure: own_fine_tuning.plot(figure, result),
+        draw=partial(plot_results, own_fine_tuning.plot, result),
         text=text,
         caption=caption(own_fine_tuning.plot),
         command=own_command(options),
@@ -661,12 +662,14 @@ def end_on_termination() -> None:
         early.answer_ctrl_c_properly()
 
 
-def write(found: Run, out: Path, experiments: Sequence[Experiment]) -> None:
+def write(found: Run, out: Path, experiments: Sequence[Experiment], jobs: int | None) -> None:
     """Write ``results.json`` and the report, each as a whole or not at all."""
     if not is_ours(out):  # someone deleted it meanwhile
         mark(out)
     write_atomically(out / "results.json", report.to_json(found, date=now()))
-    write_atomically(out / "report.html", page.to_html(found, known=experiments, faults=planted_faults(out)))
+    jobs = default_jobs() if jobs is None else jobs
+    shown = page.to_html(found, known=experiments, faults=planted_faults(out), jobs=jobs)
+    write_atomically(out / "report.html", shown)
 
 
 def planted_faults(out: Path) -> object:

@@ -11,13 +11,15 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor
+from functools import partial
 from html import escape
 
 from verify import answers, forest_figure, page_faults, plots
 from verify.experiment import Claim, Experiment, Finding
 from verify.page_style import CSS, badge, typeset
 from verify.report import MEANING, interval, number, pairs, summary, tally
-from verify.run import VERDICTS, Decision, Run
+from verify.run import VERDICTS, Decision, Run, workforce
 
 TITLE = "Training very wide networks below the cost of touching every parameter: what holds"
 LEAD = (
@@ -34,6 +36,8 @@ ILLUSTRATIONS = {"search": (forest_figure.draw, forest_figure.CAPTION)}
 NEED = ("fails", "invalid", "undecided", "holds")
 """The verdicts, in the order in which a reader needs them."""
 ALL_HOLD = NEED.index("holds")
+WORTH_A_WORKER = 8
+"""It takes about as long to start a process as to draw this many plots."""
 
 NOT_TESTED = (
     "Widths, numbers of data points and dimensions beyond those in a claim's domain. An exponent that holds "
@@ -46,7 +50,7 @@ NOT_TESTED = (
 )
 
 
-def to_html(run: Run, *, known: Sequence[Experiment] = (), faults: object = None) -> str:
+def to_html(run: Run, *, known: Sequence[Experiment] = (), faults: object = None, jobs: int = 0) -> str:
     """Render the report.
 
     Parameters
@@ -57,18 +61,21 @@ def to_html(run: Run, *, known: Sequence[Experiment] = (), faults: object = None
         All experiments there are; claims that this run left out are listed as not tested.
     faults : object, optional
         Content of ``faults.json``; see `verify.page_faults`.
+    jobs : int
+        Worker processes to draw many figures; 0 draws them in this process.
 
     Returns
     -------
     str
         One HTML page.
     """
+    figures = draw_all(run.decisions, jobs)
     answered = answers.to_html(run)
     # A further part is one line here: its name in links, its heading, its HTML.
     parts = (
         ("verdicts", "Verdicts", verdict_table(run)),
         *((("questions", answers.TITLE, answered),) if answered else ()),
-        ("evidence", "Evidence", "".join(evidence(run, decision) for decision in run.decisions)),
+        ("evidence", "Evidence", "".join(map(partial(evidence, run), run.decisions, figures))),
         ("faults", "Planted faults", page_faults.to_html(faults, known, run.environment)),
         ("not-tested", "What was not tested", not_tested(run, known)),
         ("environment", "Environment", environment(run)),
@@ -169,7 +176,7 @@ def verdict_row(claim: Claim, finding: Finding) -> str:
 # ---- the evidence --------------------------------------------------------------------------------
 
 
-def evidence(run: Run, decision: Decision) -> str:
+def evidence(run: Run, decision: Decision, plot: str) -> str:
     """Lay out one experiment: pictures, findings with their domains, cost, the command that repeats it."""
     # Most experiments have one domain for all their claims; it is said once then.
     domains = {finding.domain for finding in decision.findings} - {""}
@@ -183,7 +190,7 @@ def evidence(run: Run, decision: Decision) -> str:
     domain = f'<p class="quiet">Domain: {typeset(shared)}</p>\n' if shared else ""
     return (
         f'<section id="{escape(decision.name)}">\n<h3>{escape(decision.title)}</h3>\n<p>{count(decision)}</p>\n'
-        f"{illustration(decision)}{figure(decision)}{text}"
+        f"{illustration(decision)}{plot}{text}"
         f'<table class="evidence">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n'
         f"{domain}{repetition(run, decision)}</section>\n"
     )
@@ -215,6 +222,18 @@ def repetition(run: Run, decision: Decision) -> str:
         f'<p class="quiet">{cells}, {decision.seconds:.1f} s of measurement. Repeat it: '
         f'<code>{escape(command)}</code>. <a href="#verdicts">Back to the verdicts</a></p>\n'
     )
+
+
+def draw_all(decisions: Sequence[Decision], jobs: int) -> list[str]:
+    """Draw the plots of all experiments, side by side where there are enough of them to pay for starting workers."""
+    workers = min(jobs, len(decisions) // WORTH_A_WORKER)
+    if workers > 1:
+        try:
+            with workforce(workers) as executor:
+                return list(executor.map(figure, decisions))
+        except BrokenExecutor:
+            pass  # a worker died; the report does not depend on it
+    return list(map(figure, decisions))
 
 
 def figure(decision: Decision) -> str:

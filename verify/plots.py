@@ -23,7 +23,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.scale import LogTransform
-from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation
+from matplotlib.ticker import FuncFormatter, LogFormatter, LogFormatterSciNotation
 from numpy.typing import ArrayLike
 
 PALETTE: dict[str, tuple[str, str]] = {
@@ -226,6 +226,18 @@ def _variable(match: re.Match[str]) -> str:
     return f"{before}var(--{known}, {colour})" if known else match.group()
 
 
+class MinorPowers(LogFormatter):
+    """Labels the ticks between powers of ``base`` where matplotlib would, as `as_power` writes them."""
+
+    def __init__(self, base: float) -> None:
+        super().__init__(base, minor_thresholds=(1, 0.4))  # matplotlib's own
+        self.base = base
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """Write the label of the tick at ``x``; empty where it has none."""
+        return as_power(x, pos or 0, base=self.base) if super().__call__(x, pos) else ""
+
+
 def as_power(value: float, place: int, *, base: float) -> str:
     """Write a tick as a power, in plain characters: reading TeX would take a third of the time of a report.
 
@@ -279,6 +291,7 @@ def render(draw: Callable[[Figure], None], name: str, description: str) -> str:
                 # Where an experiment has no labels of its own.
                 if isinstance(scale, LogTransform) and isinstance(axis.get_major_formatter(), LogFormatterSciNotation):
                     axis.set_major_formatter(FuncFormatter(partial(as_power, base=scale.base)))
+                    axis.set_minor_formatter(MinorPowers(scale.base))
         return to_svg(figure, name, description)
 
 

@@ -224,7 +224,7 @@ def measure_plans(
     Sweep
         With an outcome for every cell.
     """
-    jobs = min(environment.usable_cores(), MOST_WORKERS) if jobs is None else jobs
+    jobs = default_jobs() if jobs is None else jobs
     store = None if out is None else CellStore(out / "cells")
     sweep = Sweep(plans, store, environment.must_agree(described), stream)
     try:
@@ -237,6 +237,11 @@ def measure_plans(
     finally:
         sweep.progress.close()
     return sweep
+
+
+def default_jobs() -> int:
+    """Say how many worker processes there are unless a number is given."""
+    return min(environment.usable_cores(), MOST_WORKERS)
 
 
 def check_arguments(experiments: Sequence[Experiment], seed: int, jobs: int | None) -> None:
@@ -722,7 +727,7 @@ def caption(plot: Callable[..., None] | None) -> str:
     return first[:1].upper() + first[1:]
 
 
-def plot_results(plot: Callable[..., None], results: Sequence[tuple[Inputs, Result]], figure: Figure) -> None:
+def plot_results(plot: Callable[..., None], results: object, figure: Figure) -> None:
     """Call an experiment's plot, with the figure last so that the rest can be filled in beforehand."""
     plot(figure, copy.deepcopy(results))
 

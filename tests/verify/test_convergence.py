@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from verify import problems, seeds
 from verify.claims import convergence
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
 from verify.faults.convergence import gauss_newton
+from verify.faults.stepwise import Stepwise
 
 Results = list[tuple[Inputs, Result]]
 Train = Callable[..., Trace]
@@ -240,12 +242,13 @@ def raising(error: Exception) -> Train:
     ids=["step-0.4", "lying", "singular", "diverges"],
 )
 def test_faulty_training_fails_the_random_claim(train: Train) -> None:
-    assert verdicts(simulated(random=measured("random", CodeUnderTest(train=train))))["random"] == "fails"
+    random = measured("random", CodeUnderTest(start=partial(Stepwise, train)))
+    assert verdicts(simulated(random=random))["random"] == "fails"
 
 
 @pytest.mark.parametrize("factor", [0.9, 1.1])
 def test_a_wrong_first_step_fails_the_first_ratio(factor: float) -> None:
-    ratios = measured_ratios(CodeUnderTest(train=scaled(factor)))
+    ratios = measured_ratios(CodeUnderTest(start=partial(Stepwise, scaled(factor))))
     assert verdicts(simulated(first_ratio=ratios))["first_ratio"] == "fails"
 
 
@@ -269,7 +272,8 @@ def test_faulty_gradient_descent_flips_its_claim(train: Train, verdict: str) -> 
 
 
 def test_failures_are_named_and_keep_their_residuals() -> None:
-    (_, result), *_ = measured("random", CodeUnderTest(train=raising(DivergenceError("diverged", np.ones(2)))))
+    train = raising(DivergenceError("diverged", np.ones(2)))
+    (_, result), *_ = measured("random", CodeUnderTest(start=partial(Stepwise, train)))
     assert result["failure"] == "DivergenceError"
     assert len(result["residuals"]) == 1
 

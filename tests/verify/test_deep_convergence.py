@@ -22,6 +22,7 @@ from verify import seeds
 from verify.claims import deep_convergence
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
 from verify.faults.deep_routines import Step04, in_whole_blocks, leaked_labels, train_by
+from verify.faults.stepwise import Stepwise
 
 Results = list[tuple[Inputs, Result]]
 
@@ -127,6 +128,11 @@ def measured(family: str, code: CodeUnderTest | None = None, *, trials: int = 3)
     return plain
 
 
+def replaced(train: Callable[..., Trace[Any]]) -> CodeUnderTest:
+    """Let a routine train whole runs and single iterations."""
+    return CodeUnderTest(deep_train=train, start_deep=partial(Stepwise, train))
+
+
 def with_measured(*families: str, code: CodeUnderTest | None = None, trials: int = 3) -> Results:
     kept = [(inputs, result) for inputs, result in simulated() if inputs["family"] not in families]
     return kept + [each for family in families for each in measured(family, code, trials=trials)]
@@ -193,7 +199,7 @@ def raising(error: Exception) -> Callable[..., Trace[Any]]:
 )
 def test_faulty_training_fails_its_claims(train: Callable[..., Trace[Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deep_convergence, "HALVINGS", 4)
-    results = with_measured("two_layers", "deep", code=CodeUnderTest(deep_train=train))
+    results = with_measured("two_layers", "deep", code=replaced(train))
     found = verdicts(results)
     assert (found["random"], found["deep"]) == ("fails", "fails")
 
@@ -215,18 +221,18 @@ def test_lying_about_the_end_of_a_run_in_one_go_is_caught(monkeypatch: pytest.Mo
     for family in ("normalized", "deep_sparse"):
         smaller = replace(deep_convergence.SETTINGS[family], width=256, alpha=0.1)
         monkeypatch.setitem(deep_convergence.SETTINGS, family, smaller)
-    results = with_measured("normalized", "deep_sparse", code=CodeUnderTest(deep_train=leaked_labels), trials=6)
+    results = with_measured("normalized", "deep_sparse", code=replaced(leaked_labels), trials=6)
     found = verdicts(results)
     assert (found["normalized"], found["every"], found["deep_sparse"]) == ("fails", "fails", "fails")
 
 
 def test_a_first_step_that_width_does_not_help_fails() -> None:
-    found = verdicts(with_measured("first_ratio", code=CodeUnderTest(deep_train=partial(train_by, Step04))))
+    found = verdicts(with_measured("first_ratio", code=replaced(partial(train_by, Step04))))
     assert found["first_ratio"] == "fails"
 
 
 def test_failures_are_named_and_keep_their_residuals() -> None:
-    code = CodeUnderTest(deep_train=raising(DeadSignalError("dies")))
+    code = replaced(raising(DeadSignalError("dies")))
     (_, result), *_ = measured("two_layers", code)
     assert result["failure"] == "DeadSignalError"
     assert len(result["residuals"]) == 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -14,10 +16,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from verify import page, page_faults, page_style, plots
+from verify import forest_figure, page, page_faults, page_style, plots
 from verify.claims import EXPERIMENTS
 from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result
-from verify.run import VERDICTS, Decision, Run, caption, run
+from verify.run import VERDICTS, Decision, Run, caption, run, workforce
 
 NASTY = "<script>alert('&\"')</script>"
 
@@ -150,6 +152,35 @@ def test_a_plot_that_fails_is_a_sentence() -> None:
     shown = page.to_html(Run((decision(draw=fails),), {}))
     assert "could not be drawn (ZeroDivisionError: &lt;script&gt;" in shown
     assert "<svg" not in page.to_html(Run((decision(draw=None),), {}))
+
+
+def test_workers_draw_the_same_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Run(tuple(decision(name, draw=forest_figure.draw) for name in ("one", "two", "three")), {})
+    workers: list[int] = []
+
+    def counted(number: int) -> AbstractContextManager[Executor]:
+        workers.append(number)
+        return workforce(number)
+
+    monkeypatch.setattr(page, "workforce", counted)
+    alone = page.to_html(shown, jobs=2)
+    monkeypatch.setattr(page, "WORTH_A_WORKER", 1)
+    assert page.to_html(shown, jobs=2) == alone
+    assert workers == [2]
+
+
+def test_a_worker_that_dies_costs_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "WORTH_A_WORKER", 1)
+    shown = Run((decision(), decision("two")), {})
+
+    @contextmanager
+    def dying(workers: int) -> Iterator[Executor]:
+        raise BrokenExecutor
+        yield
+
+    alone = page.to_html(shown)
+    monkeypatch.setattr(page, "workforce", dying)
+    assert page.to_html(shown, jobs=2) == alone
 
 
 def test_page_says_what_was_not_tested() -> None:

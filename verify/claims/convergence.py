@@ -2,8 +2,8 @@
 
 What is asked. Theorem 1.1 of [A] says that on wide enough networks and separated data every iteration halves the
 residual. One *trial* is one seed: its own data and weights, one run until the residual is 1e-10 of the start. It
-succeeds when every iteration halves. Residuals are recomputed from dense weights by the reference's own prediction,
-never taken from the run's report.
+succeeds when every iteration halves. After each iteration the run's network is written out, and its residual is
+recomputed from the dense weights by the reference's own prediction, never taken from the run's report.
 
 - ``random``: uniform unit inputs, where the assumptions are closest to true: trials must succeed.
 - ``pairs``, ``clash``: correlated inputs. The width that the theorem asks for is out of reach, and the claim is that
@@ -26,7 +26,7 @@ that fire on two points are left out, so the law speaks for random inputs only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,8 +49,6 @@ from verify.statistics import (
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Step = Callable[[TwoLayerNetwork], TwoLayerNetwork]
 
 ALPHA = 0.24
 N, D = 32, 16
@@ -136,54 +134,50 @@ def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Re
     network = code.initialize(width, D, shift=shift_for(width, ALPHA), rng=rng)
     if family == "first_ratio":
         predicted = predicted_first_ratio(network, problem.X, problem.y)
-        residuals, failure = dense_residuals(network, problem, 1, gauss_newton_step(problem, code))
+        residuals, failure = dense_residuals(network, problem, 1, gauss_newton(network, problem, code))
         return {"residuals": residuals, "failure": failure, "predicted": predicted}
     if family == "gradient":
-        step = gradient_step(network, problem, code)
-        residuals, failure = dense_residuals(network, problem, GRADIENT_ITERATIONS, step)
+        networks, iterations = gradient_descent(network, problem, code), GRADIENT_ITERATIONS
     else:
-        residuals, failure = dense_residuals(network, problem, MOST_ITERATIONS, gauss_newton_step(problem, code))
+        networks, iterations = gauss_newton(network, problem, code), MOST_ITERATIONS
+    residuals, failure = dense_residuals(network, problem, iterations, networks)
     return {"residuals": residuals, "failure": failure}
 
 
 def dense_residuals(
-    network: TwoLayerNetwork, problem: problems.Problem, iterations: int, step: Step
+    network: TwoLayerNetwork, problem: problems.Problem, iterations: int, networks: Iterator[TwoLayerNetwork]
 ) -> tuple[list[float], str]:
-    """Iterate one step at a time, each from the dense network of the last; recompute every residual from it."""
+    """Take the dense network after each iteration; recompute every residual from it."""
     norms = [float(np.linalg.norm(network.predict(problem.X) - problem.y))]
     try:
         while len(norms) <= iterations and norms[-1] > TARGET * norms[0]:
-            network = step(network)
-            norms.append(float(np.linalg.norm(network.predict(problem.X) - problem.y)))
+            norms.append(float(np.linalg.norm(next(networks).predict(problem.X) - problem.y)))
     except (NothingFiresError, SingularGramError, DivergenceError) as failure:
         return norms, type(failure).__name__
     return norms, ""
 
 
-def gauss_newton_step(problem: problems.Problem, code: CodeUnderTest) -> Step:
-    """Make the step of the tree path."""
-
-    def step(network: TwoLayerNetwork) -> TwoLayerNetwork:
-        dense: TwoLayerNetwork = code.train(
-            network, problem.X, problem.y, iterations=1, search="tree"
-        ).network.to_dense()
-        return dense
-
-    return step
+def gauss_newton(
+    network: TwoLayerNetwork, problem: problems.Problem, code: CodeUnderTest
+) -> Iterator[TwoLayerNetwork]:
+    """Train on the tree path; yield the network after each iteration."""
+    run = code.start(network, problem.X, problem.y)
+    while True:
+        run.iterate()
+        yield run.trace(0.0).network.to_dense()
 
 
-def gradient_step(network: TwoLayerNetwork, problem: problems.Problem, code: CodeUnderTest) -> Step:
-    """Make the step of gradient descent with the learning rate that is best at ``network``."""
+def gradient_descent(
+    network: TwoLayerNetwork, problem: problems.Problem, code: CodeUnderTest
+) -> Iterator[TwoLayerNetwork]:
+    """Take steps of gradient descent with the learning rate that is best at the start; yield the networks."""
     eigenvalues = np.linalg.eigvalsh(gram(network, problem.X))
     rate = float(2 / (eigenvalues[-1] + eigenvalues[0]))
-
-    def step(network: TwoLayerNetwork) -> TwoLayerNetwork:
-        dense: TwoLayerNetwork = code.train_gradient_descent(
+    while True:
+        network = code.train_gradient_descent(
             network, problem.X, problem.y, iterations=1, learning_rate=rate
         ).network.to_dense()
-        return dense
-
-    return step
+        yield network
 
 
 def gram(network: TwoLayerNetwork, X: FloatArray) -> FloatArray:

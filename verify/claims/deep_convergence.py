@@ -14,8 +14,8 @@ halves until the residual is 1e-10 of the start. All layers are trained.
 - ``first_ratio``: what the first iteration leaves, as the width grows.
 
 How it is measured
-1. Training goes one iteration at a time, each from the network that the last one left, factors and all. After each the
-   weights are written out and the reference's forward pass predicts; the run's own record is not asked.
+1. After each iteration the weights are written out and the reference's forward pass predicts; the run's own record is
+   not asked.
 2. Only ``deep_sparse``, whose dense weights cost too much, trains in one go. That it arrives is judged by the dense
    network at its end; that it does not halve, by its own record.
 """
@@ -23,7 +23,7 @@ How it is measured
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -175,21 +175,35 @@ def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Re
 def dense_residuals(
     network: MultiLayerNetwork, problem: problems.Problem, iterations: int, code: CodeUnderTest
 ) -> tuple[list[float], str]:
-    """Train one iteration at a time; recompute every residual from dense weights."""
-    norms = [dense_residual(network, problem)]
+    """Train all layers; recompute the residual from dense weights after every iteration."""
+    norms, networks = [dense_residual(network, problem)], gauss_newton(network, problem, code)
     try:
         while len(norms) <= iterations and norms[-1] > TARGET * norms[0]:
-            network = train(network, problem, code, iterations=1).network
-            norms.append(dense_residual(network, problem))
+            norms.append(dense_residual(next(networks), problem))
     except STOPS as failure:
         return norms, type(failure).__name__
     return norms, ""
 
 
+def gauss_newton(network: MultiLayerNetwork, problem: problems.Problem, code: CodeUnderTest) -> Iterator[Any]:
+    """Yield the network after each iteration."""
+    run = code.start_deep(network, problem.X, problem.y, trained_layers=all_layers(network))
+    while True:
+        run.iterate()
+        yield run.trace(0.0).network
+
+
 def whole_run(network: MultiLayerNetwork, problem: problems.Problem, code: CodeUnderTest) -> Result:
     """Train in one go; report the run's record, and the residual of the dense network at its end."""
     try:
-        trace = train(network, problem, code, iterations=MOST_ITERATIONS, tolerance=TARGET)
+        trace = code.deep_train(
+            network,
+            problem.X,
+            problem.y,
+            trained_layers=all_layers(network),
+            iterations=MOST_ITERATIONS,
+            tolerance=TARGET,
+        )
     except STOPS as failure:
         return {"residuals": [1.0], "failure": type(failure).__name__, "start": 1.0, "end": 1.0}
     return {
@@ -200,10 +214,9 @@ def whole_run(network: MultiLayerNetwork, problem: problems.Problem, code: CodeU
     }
 
 
-def train(network: Any, problem: problems.Problem, code: CodeUnderTest, **options: float) -> Any:  # noqa: ANN401
-    """Train all layers."""
-    layers = tuple(range(1, network.depth + 1))
-    return code.deep_train(network, problem.X, problem.y, trained_layers=layers, **options)
+def all_layers(network: MultiLayerNetwork) -> tuple[int, ...]:
+    """List the layers."""
+    return tuple(range(1, network.depth + 1))
 
 
 def dense_residual(network: Any, problem: problems.Problem) -> float:  # noqa: ANN401

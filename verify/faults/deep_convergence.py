@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from verify.faults.deep_routines import Step04, few, in_whole_blocks, leaked_labels, train_by
+from verify.faults.deep_routines import Step04, few, in_whole_blocks, leaked_labels
 from verify.faults.fault import Fault
+from verify.faults.stepwise import Stepwise
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
@@ -19,7 +20,7 @@ FAULTS: tuple[Fault, ...] = (
             "deep_convergence.every": "fails",
             "deep_convergence.first_ratio": "fails",
         },
-        {"deep_train": partial(train_by, Step04)},
+        {"start_deep": Step04},
         only=partial(few, 4),
     ),
     Fault(
@@ -33,7 +34,7 @@ FAULTS: tuple[Fault, ...] = (
             "deep_convergence.every": "fails",
             "deep_convergence.deep_sparse": "fails",
         },
-        {"deep_train": leaked_labels},
+        {"deep_train": leaked_labels, "start_deep": partial(Stepwise, leaked_labels)},
         only=partial(few, 4),
     ),
     Fault(
