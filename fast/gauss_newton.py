@@ -135,7 +135,7 @@ def train(
         ``counts`` holds the work of each iteration. Both searches: ``solve`` or ``sketch`` and ``predict``
         (multiply-adds), ``active_pairs`` (fired pairs after the step). Events: ``compare`` (entries whose time was
         looked at), ``look`` (pairs computed), ``drift``, ``certify``, ``compute`` and ``gram`` (multiply-adds for those
-        pairs, for the rows checked, for the rows computed, for the shared-fired counts), ``flips`` (pairs). Trees:
+        pairs, for the rows checked, for the rows computed, for ``G``), ``flips`` (pairs). Trees:
         ``gram`` and ``step`` (multiply-adds), ``update`` and ``query`` (tree nodes looked at). A safeguarded
         iteration counts all its trials, and a run that stalled says so in ``stopped``.
 
@@ -179,10 +179,10 @@ class _TwoLayerRun(TrainingRun[TrialT, SavedT, ImplicitNetwork]):
         X: ArrayLike,
         y: ArrayLike,
         *,
-        solver: Solver = "cholesky",
-        rng: np.random.Generator | None = None,
-        step: Step = "full",
-        accuracy: float = ACCURACY,
+        solver: Solver,
+        rng: np.random.Generator | None,
+        step: Step,
+        accuracy: float,
     ) -> None:
         self.initial = starting_network(network)
         # The trained network keeps the data, so the caller's array must not be shared.
@@ -280,7 +280,10 @@ class EventRun(_TwoLayerRun["Trial | AllTrial", "WatchedPairs | AllPairs"]):
         return np.diag(self.watched.shared).astype(np.intp)
 
     def _gram(self) -> FloatArray:
-        return self.watched.gram()
+        before = self.watched.work["gram"]
+        G = self.watched.gram()
+        self._count(gram=self.watched.work["gram"] - before)
+        return G
 
     def _solve(self) -> FloatArray:
         if self.solver == "conjugate":

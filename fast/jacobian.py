@@ -38,7 +38,7 @@ class FiredJacobian:
         self.X = X
         self.fired = fired
         self.signs = signs
-        neurons, column = np.unique(fired.neuron_index, return_inverse=True)
+        neurons, column = _distinct(fired)
         self.neurons: IntArray = neurons
         """Neurons that fire somewhere, (u,), increasing."""
         self.column: IntArray = column
@@ -103,3 +103,15 @@ class FiredJacobian:
         J[data_index, self.fired.neuron_index] = self.signs[:, np.newaxis] * self.X[data_index]
         rows: FloatArray = J.reshape(n, -1) / np.sqrt(self.fired.width)
         return rows
+
+
+def _distinct(fired: FiredPairs) -> tuple[IntArray, IntArray]:
+    """List the neurons that fire somewhere, increasing, and where in the list each pair's neuron is."""
+    if len(fired) < fired.width:
+        neurons, column = np.unique(fired.neuron_index, return_inverse=True)
+        return neurons, column
+    # No fewer pairs than neurons: a look at all neurons is cheaper than sorting the pairs.
+    fires = np.zeros(fired.width, dtype=bool)
+    fires[fired.neuron_index] = True
+    place = np.cumsum(fires) - 1
+    return np.flatnonzero(fires), place[fired.neuron_index]

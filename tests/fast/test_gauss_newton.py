@@ -4,6 +4,7 @@ import gzip
 import inspect
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -16,15 +17,32 @@ from hypothesis import strategies as st
 import reference.gauss_newton
 import verify
 from fast import lazy_width
+from fast.all_pairs import AllPairs
 from fast.baselines import train_compacted, train_dense
-from fast.gauss_newton import EventRun, Search, Solver, TreeRun, train
+from fast.gauss_newton import (
+    EventRun,
+    Search,
+    Solver,
+    TreeRun,
+    TreeTrial,
+    band_for,
+    first_band,
+    sample_scores,
+    train,
+)
+from fast.regression import ACCURACY
+from fast.watched_pairs import MOST_LOST, PHASES, WatchedPairs
 from reference.notation import DivergenceError, InputError, NothingFiresError, SingularGramError
-from reference.two_layer import TwoLayerNetwork, initialize, shift_for
+from reference.regression import rounding_floor
+from reference.safeguard import Step
+from reference.two_layer import TwoLayerNetwork, activation_pattern, initialize, shift_for
 from verify.problems import make, unit_rows
 from verify.strategies import Case, generators, training_cases
 from verify.tolerances import RUN
 
 SEARCHES: tuple[Search, ...] = ("events", "tree")
+FEWER = settings(max_examples=settings().max_examples // 2)
+"""Where an example takes long: half of what the profile asks for."""
 FAILURES = (NothingFiresError, SingularGramError, DivergenceError)
 
 
@@ -60,7 +78,7 @@ def test_tree_runs_equal_the_reference(case: Case, rng: np.random.Generator) -> 
     assert_same_run(case, "tree", "cholesky", rng)
 
 
-@settings(max_examples=25)
+@FEWER
 @given(training_cases(), generators, st.sampled_from(SEARCHES))
 def test_sketch_runs_equal_the_reference(case: Case, rng: np.random.Generator, search: Search) -> None:
     assert_same_run(case, search, "sketch", rng)
@@ -358,7 +376,7 @@ def test_a_safeguarded_run_equals_a_full_one_where_that_halves(search: Search) -
 
 
 @pytest.mark.parametrize("search", SEARCHES)
-@settings(max_examples=25)
+@FEWER
 @given(st.integers(0, 10**6))
 def test_safeguarded_runs_equal_the_reference(search: Search, seed: int) -> None:
     """On data where most plain runs climb: the same trials are made and the same points kept."""
@@ -373,7 +391,7 @@ def test_safeguarded_runs_equal_the_reference(search: Search, seed: int) -> None
 
 
 @pytest.mark.parametrize("search", SEARCHES)
-@settings(max_examples=25)
+@FEWER
 @given(st.integers(0, 10**6))
 def test_hopeless_runs_report_true_residuals_that_never_climb(search: Search, seed: int) -> None:
     """Where the Gram matrix is singular, huge steps cancel; what is reported must be what the network predicts."""
@@ -483,3 +501,274 @@ def test_the_event_path_needs_little_memory_beside_a_million_neurons() -> None:
         tracemalloc.stop()
     assert trace.residual_norms[-1] < 1e-10 * trace.residual_norms[0]
     assert peak < 400 * 2**20
+
+
+# What is counted, and what decides how pairs are kept
+
+
+def crowding() -> tuple[TwoLayerNetwork, np.ndarray, np.ndarray]:
+    """A run that goes over to whole arrays, and back (test_all_pairs)."""
+    rng = np.random.default_rng(0)
+    problem = make("pairs", 16, 32, rng)
+    return initialize(2**14, 32, shift=shift_for(2**14, 0.24), rng=rng), problem.X, problem.y
+
+
+CASES = {
+    "watched": trainable,
+    "there and back": crowding,
+    "whole from the start": partial(trainable, alpha=0.0),
+    "crowded once made": partial(uncentred, 0, d=30),
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "solver", "step"),
+    [
+        ("watched", "cholesky", "full"),
+        ("watched", "sketch", "full"),
+        ("watched", "conjugate", "safeguarded"),
+        ("there and back", "cholesky", "full"),
+        ("there and back", "sketch", "safeguarded"),
+        ("whole from the start", "cholesky", "full"),
+        ("crowded once made", "cholesky", "safeguarded"),
+    ],
+)
+def test_all_work_on_the_pairs_is_counted_once(case: str, solver: Solver, step: Step) -> None:
+    network, X, y = CASES[case]()
+    run = EventRun(network, X, y, step=step, solver=solver, rng=np.random.default_rng(0))
+    n, d = X.shape
+    fan = activation_pattern(network, X).sum(axis=0)
+    somewhere = np.count_nonzero(fan)
+    whole = case in ("whole from the start", "crowded once made")
+    watched = n * somewhere if case == "whole from the start" else run.preparation_counts["watched"]
+    assert watched >= fan.sum()
+    assert run.preparation_counts == {
+        "scores": n * network.width * d,
+        "inner_products": n * n * d,
+        "gram": n * n * somewhere if whole else int(fan @ fan),
+        "watched": watched,
+    }
+    assert isinstance(run.watched, AllPairs) == whole
+    before, kinds = dict(run.watched.work), set()
+    for _ in range(12):
+        solved = run.warm.work
+        run.iterate()
+        kinds.add(type(run.watched))
+        counts = run.counts[-1]
+        assert counts["active_pairs"] == len(run.fired) == run.watched.active_pairs
+        if solver == "cholesky" and step == "full":
+            assert counts["solve"] == run.warm.work - solved
+    assert case != "there and back" or (len(kinds), type(run.watched)) == (2, WatchedPairs)
+    for phase in PHASES:
+        assert sum(counts.get(phase, 0) for counts in run.counts) == run.watched.work[phase] - before[phase]
+
+
+@pytest.mark.parametrize("solver", get_args(Solver))
+def test_trees_count_every_phase(solver: Solver) -> None:
+    network, X, y = trainable()
+    n, d = X.shape
+    run = TreeRun(network, X, y, solver=solver, rng=np.random.default_rng(0))
+    pairs = len(run.fired)
+    assert run.preparation_counts == {
+        "scores": n * network.width * d,
+        "inner_products": n * n * d,
+        "build": run.forest.nodes_visited["build"],
+        "query": run.forest.nodes_visited["query"],
+        "predict": pairs,
+        "active_pairs": pairs,
+    }
+    for _ in range(3):
+        fan = np.bincount(run.fired.neuron_index)
+        pairs, visited = len(run.fired), dict(run.forest.nodes_visited)
+        run.iterate()
+        counts = dict(run.counts[-1])
+        for phase in ("query", "update"):
+            assert counts.pop(phase) == run.forest.nodes_visited[phase] - visited[phase]
+        assert counts.pop("active_pairs") == counts.pop("predict") == len(run.fired)
+        assert counts.pop("step") == pairs * (n + 1)
+        if solver != "sketch":
+            assert counts.pop("gram") == int(fan @ fan) + n * n
+        assert set(counts) == {"sketch", "solve"} - ({"sketch"} if solver != "sketch" else set())
+
+
+def test_the_band_by_hand() -> None:
+    """Points of coherence 1/2, 1/2 and 1/4; 16 neurons, 9 pairs of 48 fire."""
+    products = np.array([[1.0, 0.5, 0.0], [0.5, 1.0, -0.25], [0.0, -0.25, 1.0]])
+    scores = np.arange(48.0).reshape(16, 3) / 8
+    shift = 39 / 8
+    fan = 9 / 16
+    band = 5 / 12 * 0.01 * (fan + 3 * np.sqrt(fan) + 2)
+    assert band_for(0.01, scores, shift, products) == pytest.approx(band, rel=1e-14)
+    # A long step: 4 times the pairs that fire, but not more than half of what may be watched, 16 * 6.
+    assert band_for(100.0, scores, shift, products) == pytest.approx((36 - 9) / 8, rel=1e-14)
+    assert band_for(100.0, scores, 40 / 8, products) == pytest.approx((32 - 8) / 8, rel=1e-14)
+    assert band_for(100.0, scores, 33 / 8, products) == 33 / 8  # half of the limit is all pairs
+    wide = np.arange(160.0).reshape(2, 80)
+    assert band_for(1e9, wide, 155.0, np.eye(80) + 0.5) == 155 - (160 - min(4 * 5, 10))
+    assert band_for(1e9, wide, 120.0, np.eye(80) + 0.5) == 0.0  # crowded already
+    assert band_for(1e9, wide, 1000.0, np.eye(80) + 0.5) == 1000 - 156  # as if one pair fired
+    pairs = np.arange(32.0).reshape(16, 2)  # a third of the limit is more than there are
+    assert band_for(1e9, pairs, 24.0, np.eye(2) + 0.5) == 24
+
+
+def test_the_first_band_by_hand() -> None:
+    """Of a lazy network 40 neurons are there, of 10,000; on each point 20 of them fire if the sample is right."""
+    network = lazy_width.initialize(np.eye(3), width=10_000, shift=2.0, rng=np.random.default_rng(0))
+    rows, products = len(network.signs), np.eye(3) + 0.25
+    scores = np.where(np.arange(24).reshape(8, 3) < 12, 2.0, -50.0)
+    drift = 3.0 * 100 / (12 / 24 * rows)
+    expected = band_for(drift, scores, 2.0, products)
+    assert 0 < expected < 50
+    assert first_band(network, scores, np.array([1.0, -3.0, 2.0]), products) == expected
+    silent = np.full((8, 3), -1e9)
+    drift = 3.0 * 100 / (1 / 24 * rows)
+    assert first_band(network, silent, np.array([1.0, -3.0, 2.0]), products) == band_for(drift, silent, 2.0, products)
+    assert first_band(network, np.empty((0, 3)), np.ones(3), products) == 0.0
+
+
+def test_a_sample_of_scores_is_one_block_at_equal_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, X = np.arange(14.0).reshape(7, 2), np.arange(8.0).reshape(4, 2)
+    for block, stride in ((10, 2), (9, 3), (28, 1), (1000, 1)):
+        monkeypatch.setattr("fast.gauss_newton.BLOCK_ENTRIES", block)
+        np.testing.assert_array_equal(sample_scores(weights, X), weights[::stride] @ X.T)
+
+
+def test_a_run_goes_back_from_whole_arrays_only_where_it_pays() -> None:
+    network, X, y = crowding()
+    attempts: list[tuple[float, float]] = []
+
+    class Watch(WatchedPairs):
+        room, full = 1e9, False
+
+        def __init__(self, *arguments: Any, scale: float, moved: Any) -> None:  # noqa: ANN401
+            attempts.append((arguments[3], scale))
+            super().__init__(*arguments, scale=scale, moved=moved)
+
+        @classmethod
+        def limit(cls, rows: int, n: int) -> float:
+            assert (rows, n) == (len(whole.neurons), len(X))
+            return cls.room
+
+        def crowded(self) -> bool:
+            return Watch.full
+
+    run = EventRun(network, X, y)
+    assert isinstance(run.watched, WatchedPairs)
+    whole = AllPairs.of(run.watched)
+    run.watch = Watch  # type: ignore[misc]
+    trial = whole.try_step(np.linspace(-2.0, 1.0, 16))
+    rows, floor = len(whole.neurons), rounding_floor(float(np.trace(whole.gram())), trial.g)
+
+    def goes_back(flips: int) -> bool:
+        run.watched, before = whole, len(attempts)
+        run._watch_again(replace(trial, flips=flips))
+        assert (run.watched is not whole) == (len(attempts) > before and not Watch.full)
+        return len(attempts) > before
+
+    assert [goes_back(rows // 20 + more) for more in (0, 1)] == [True, False]
+    assert rows % 20
+    run.patience = 3
+    assert [goes_back(flips) for flips in (3, 4)] == [True, False]
+    for Watch.room, back in ((2 * whole.active_pairs, True), (2 * whole.active_pairs - 1, False)):
+        assert goes_back(3) == back
+    Watch.room, scale = 1e9, run.scale
+    for factor, back in ((1 + 1e-9, True), (1 - 1e-9, False)):
+        run.scale = factor * 10 * floor / MOST_LOST
+        assert goes_back(3) == back
+    run.scale, work = scale, dict(whole.work)
+    assert goes_back(3)
+    band = band_for(2 / 2**7, sample_scores(whole.weights, X), network.shift, X @ X.T)
+    assert attempts[-1] == (band, scale)
+    assert run.watched.work is whole.work
+    fan = whole.pattern.sum(axis=1)
+    expected = {"compute": whole.weights.size * 16, "gram": int(fan @ fan) + 256, "predict": whole.active_pairs}
+    assert {phase: whole.work[phase] - work[phase] for phase in work if whole.work[phase] > work[phase]} == expected
+    Watch.full = True
+    assert goes_back(2)
+    assert run.patience == 0.5
+
+
+def test_pairs_on_their_kink_count_when_the_start_is_chosen() -> None:
+    network, y = TwoLayerNetwork(np.eye(3), np.ones(3), 1.0), np.ones(3)
+    for room, entries in ((3, 3), (2, 9)):
+        watch = type("Watch", (WatchedPairs,), {"limit": classmethod(lambda cls, rows, n, room=room: room)})
+        run = type("Run", (EventRun,), {"watch": watch})(network, np.eye(3), y)
+        assert (run.preparation_counts["watched"], run.watched.active_pairs) == (entries, 3)
+    tree = TreeRun(network, np.eye(3), y)
+    assert tree._norm_after(TreeTrial(y, np.eye(3), 0.0)) == 3**0.5
+    assert tree._norm_after(TreeTrial(y, np.diag([1.0, 1.0, 0.99]), 0.0)) == np.inf
+    assert tree._phases["predict"] == 3 + 2 * 9
+
+
+def test_trees_compute_scores_from_weights_once_sums_may_have_lost_digits() -> None:
+    network, X, y = trainable()
+    run = TreeRun(network, X, y)
+    f = network.predict(X)
+    assert run.scale == pytest.approx(np.linalg.norm(y) + np.linalg.norm(f), rel=1e-12)
+    lost = 0.0
+    for _ in range(2):
+        trace, norms = run.jacobian.trace, len(run.residual_norms)
+        g = run._solve()
+        lost += rounding_floor(trace, g)
+        run.iterate()
+        assert len(run.residual_norms) == norms + 1
+        assert run.rounding == pytest.approx(lost, rel=1e-9)
+    g = np.linspace(-2.0, 1.0, 16)
+    lost = run.rounding + rounding_floor(run.jacobian.trace, g)
+    run._phases = {}
+    run.scale = (1 + 1e-9) * lost / MOST_LOST
+    ordinary = run._try(g)
+    assert (ordinary.rounding, run._phases) == (lost, {"step": len(run.fired) * 16})
+    run._phases = {}
+    run.scale = (1 - 1e-9) * lost / MOST_LOST
+    afresh = run._try(g)
+    neurons = run.jacobian.neurons
+    assert (afresh.rounding, run._phases) == (0.0, {"step": 2 * 16 * len(neurons) * 8})
+    np.testing.assert_allclose(afresh.scores, ordinary.scores, atol=1e-12)
+    saved, residual, scores = run._save(), run.residual.copy(), run.forest.scores_of(neurons)
+    coefficients = run._network().coefficients.tolist()
+    run._take(ordinary)
+    assert run.rounding == lost
+    run._restore(saved)
+    assert run.rounding == saved.rounding < lost
+    assert run.residual.tolist() == residual.tolist()
+    np.testing.assert_array_equal(run.forest.scores_of(neurons), scores)
+    assert run._network().coefficients.tolist() == coefficients
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_solvers_stop_at_the_accuracy_asked_for(search: Search) -> None:
+    network, X, y = trainable()
+    solvers: tuple[Solver, ...] = ("sketch", "conjugate")
+    for solver in solvers:
+        rough, fine, default = (
+            train(network, X, y, iterations=1, search=search, solver=solver, rng=np.random.default_rng(0), **options)
+            for options in ({"accuracy": 0.3}, {"accuracy": ACCURACY}, {})
+        )
+        assert 2 * rough.counts[0]["solve"] < fine.counts[0]["solve"] == default.counts[0]["solve"]
+        assert rough.residual_norms[1] > fine.residual_norms[1] == default.residual_norms[1]
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_what_a_run_is_given_is_checked_and_kept(search: Search) -> None:
+    lazy = lazy_width.initialize(np.eye(3), width=2**20, shift=2.0, rng=np.random.default_rng(0))
+    with pytest.raises(InputError, match=r"row 2 of X was not given when the network was drawn \(1 such"):
+        train(lazy, [[1.0, 0, 0], [0, 1.0, 0], [0, 0.6, 0.8]], np.ones(3), iterations=1, search=search)
+    network, X, y = trainable()
+    with pytest.raises(InputError, match=r"row . of X has length 2"):
+        train(network, 2 * X, y, iterations=1, search=search)
+    for start in (EventRun, TreeRun):
+        assert not start(network, X, y).X.flags.writeable
+    for iterations, tolerance in ((-1, 0.0), (1, 1.0)):
+        with pytest.raises(InputError, match=r"iterations is -1|tolerance is 1\.0"):
+            train(network, X, y, iterations=iterations, tolerance=tolerance, search=search)
+
+
+def test_events_know_residuals_to_rounding_and_whole_arrays_compute_them() -> None:
+    network, X, y = trainable()
+    run = EventRun(network, X, y)
+    assert run.watched.scale == pytest.approx(np.linalg.norm(y) + np.linalg.norm(network.predict(X)), rel=1e-12)
+    assert run._rounding() == 2.0**-53 * run.watched.scale
+    assert isinstance(run.watched, WatchedPairs)
+    run.watched = AllPairs.of(run.watched)
+    assert run._rounding() == 0.0

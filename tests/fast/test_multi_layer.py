@@ -10,6 +10,7 @@ from scipy import sparse
 
 import reference.multi_layer
 from fast import multi_layer
+from fast.certified_scores import CertifiedScores
 from fast.low_rank import LowRankWeights, row_lengths, row_numbers
 from fast.multi_layer import (
     BLOCK_POINTS,
@@ -62,6 +63,7 @@ def test_forward_and_backward_equal_the_reference(data: st.DataObject, network: 
     layers = [LowRankWeights(W) for W in network.weights]
     signals = forward(layers, network, X)
     assert [count.tolist() for count in signals.fired()] == [count.tolist() for count in expected.fired()]
+    assert {count.dtype for count in signals.fired()} == {np.dtype(np.intp)}
     scale = max(1.0, *(float(abs(h).max()) for h in expected.hidden))
     for mine, theirs in zip(signals.hidden, expected.hidden, strict=True):
         np.testing.assert_allclose(mine.toarray(), theirs, atol=1e-12 * scale)
@@ -81,6 +83,25 @@ def test_forward_and_backward_equal_the_reference(data: st.DataObject, network: 
             theirs = everything[layer - 1]
             np.testing.assert_array_equal(mine.indices, signals.hidden[layer].indices)
             np.testing.assert_allclose(mine.toarray(), theirs, rtol=1e-9, atol=1e-11 * max(1.0, abs(theirs).max()))
+
+
+def test_certified_scores_change_nothing_and_stay_with_their_layers() -> None:
+    rng = np.random.default_rng(0)
+    network = initialize(600, 3, 3, shift=shift_for(600, 0.3), rng=rng, normalized=True)
+    X, layers = unit_rows(3, 3, rng), [LowRankWeights(W) for W in network.weights]
+    certified = [CertifiedScores() for _ in layers]
+    for _ in range(4):
+        mine, theirs = forward(layers, network, X, certified), forward(layers, network, X)
+        P, Q = backward(layers, network, mine, 1, certified[1:]), backward(layers, network, theirs, 1)
+        for one, other in [*zip(mine.hidden, theirs.hidden, strict=True), *((P[layer], Q[layer]) for layer in Q)]:
+            np.testing.assert_array_equal(one.indices, other.indices)
+            np.testing.assert_allclose(one.data, other.data, rtol=1e-9, atol=1e-12)
+        X = X + 1e-3 * rng.standard_normal(X.shape)
+    for kept, W in zip(certified[1:], network.weights[1:], strict=True):
+        blocks = [block for block in kept.blocks if block]
+        assert blocks
+        for block in blocks:
+            np.testing.assert_array_equal(block.entries, W[np.ix_(block.neurons, block.columns)])
 
 
 @given(st.data(), deep_networks())
@@ -124,8 +145,9 @@ def test_the_sketch_is_a_sum_over_layers_of_explicit_sketches() -> None:
     )
     np.testing.assert_allclose(jacobian.sketch(draws), expected, atol=1e-12)
     assert jacobian.sketch_work(draws) > 0
-    with pytest.raises(ValueError, match="zip"):
-        jacobian.sketch(draws[:1])
+    for needs_a_draw_for_each in (jacobian.sketch, jacobian.sketch_work):
+        with pytest.raises(ValueError, match="zip"):
+            needs_a_draw_for_each(draws[:1])
 
 
 @pytest.mark.parametrize("normalized", [False, True])
@@ -137,6 +159,17 @@ def test_a_neuron_on_its_kink_has_an_entry(normalized: bool) -> None:
     layers = [LowRankWeights(network.weights[0])]
     P = backward(layers, network, forward(layers, network, np.array([[1.0]])), 1)[1]
     assert P.data.tolist() == ([1.0, 0.0] if normalized else [network.scale, network.scale])
+
+
+def test_scores_of_some_neurons_fire_at_their_places() -> None:
+    network = initialize(7, 2, 1, shift=0.3, rng=np.random.default_rng(0))
+    neurons, z = np.array([1, 4, 5]), np.array([[0.3, 1.0, 0.0], [2.0, -1.0, 0.5]])
+    everywhere = np.full((2, 7), -1.0)
+    everywhere[:, neurons] = z
+    (some, size), (full, sizes) = fire(z, network, neurons), fire(everywhere, network)
+    assert some.shape == (2, 7)
+    assert some.indices.tolist() == full.indices.tolist() == [1, 4, 1, 5]
+    assert (some.data.tolist(), size.tolist()) == (full.data.tolist(), sizes.tolist())
 
 
 def test_scores_in_any_memory_order_fire_alike() -> None:

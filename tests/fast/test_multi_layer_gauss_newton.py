@@ -13,12 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fast.multi_layer_gauss_newton
 import fast.training_run
 import reference.multi_layer
 import reference.multi_layer_gauss_newton
 from fast import low_rank, rectangular_product
 from fast.multi_layer_baselines import MultiLayerDenseRun, train_multi_layer_dense
 from fast.multi_layer_gauss_newton import LastLayer, MultiLayerRun, train
+from fast.regression import WarmCholesky, solve_conjugate, solve_sketched
 from fast.training_run import Solver
 from reference.multi_layer import MultiLayerNetwork, initialize
 from reference.notation import DivergenceError, FloatArray, InputError, SingularGramError
@@ -299,7 +301,7 @@ def test_the_last_layer_alone_reads_its_matrix_before_it_starts() -> None:
     honest = train(network, X, y, trained_layers=(2,), iterations=4)
     weights = tuple(np.array(W, order="F") for W in network.weights)
     last = LastLayer(MultiLayerNetwork(weights, network.signs, network.shift), X, rank_budget=None)
-    run = last.run(y, solver="cholesky", rng=None, step="full", accuracy=1e-10)
+    run = last.run(y)
     for W in weights:
         W[:] = np.inf
     trace = run.run(4, 0.0)
@@ -372,7 +374,8 @@ def test_counts_are_those_of_the_realised_fired_sets(layers: tuple[int, ...]) ->
         counts, after = run.counts[-1], run.state.signals.hidden
         # At least the scores of those that fire; at most all. In between: tests/fast/test_certified_scores.py.
         least = sum(int(np.diff(after[layer].indptr) @ np.diff(after[layer - 1].indptr)) for layer in upper)
-        assert least <= counts["forward"] <= sum(after[layer - 1].nnz * m for layer in upper)
+        most = sum(after[layer - 1].nnz * m for layer in upper)
+        assert least <= counts["forward"] <= most
         assert counts["backward"] == sum(int(fired[layer - 1] @ fired[layer - 2]) for layer in upper)
         shared = [counts_of(before[layer]) for layer in layers] + [counts_of(before[layer - 1]) for layer in layers]
         assert counts["gram"] == sum(int(count @ count) for count in shared) + len(layers) * n * n
@@ -394,6 +397,71 @@ def test_counts_are_those_of_the_realised_fired_sets(layers: tuple[int, ...]) ->
         rank += n * (len(layers) - 1)
         assert (counts["rank"], counts["fold"]) == (rank, 0)
         assert np.count_nonzero((run.state.scores != scores).any(axis=0)) <= moved
+    assert 20 * counts["forward"] < most or not upper
+
+
+@pytest.mark.parametrize("n", [4, 200])
+def test_the_last_layer_alone_counts_its_preparation(n: int) -> None:
+    """Of few points in the basis of what reaches it, of many in the columns of neurons below that fire on some."""
+    network, X, y = trainable(3, m=150, n=n, alpha=0.1, normalized=False)
+    signals = reference.multi_layer.forward(network, X)
+    columns = int(signals.fires[1].any(axis=0).sum())
+    rank = n if n == 4 else columns
+    trace = train(network, X, y, trained_layers=(3,), iterations=0)
+    expected = {
+        "relaid": 0,
+        "forward": n * 8 * 150 + int(signals.fires[0].sum()) * 150 + 150 * columns * rank,
+        "scores": n * 150 * rank,
+        "inner_products": n * n * rank,
+    }
+    assert {phase: trace.preparation_counts[phase] for phase in expected} == expected
+
+
+@pytest.mark.parametrize(("copies", "rank"), [(1, 2), (2, 4), (3, 2)])
+def test_the_last_layer_alone_changes_its_basis_beyond_two_columns_a_point(copies: int, rank: int) -> None:
+    m = 2 * copies
+    below = 2 * np.repeat(np.eye(2), copies, axis=0)
+    last = LastLayer(MultiLayerNetwork([below, np.ones((m, m))], np.ones(m), 0.5), np.eye(2), rank_budget=None)
+    assert (len(last.columns), last.basis.shape) == (m, (m, rank))
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "sketch", "conjugate"])
+def test_solvers_count_their_work_and_stop_at_the_accuracy_asked_for(solver: Solver) -> None:
+    network, X, y = trainable(2, n=9, alpha=0.1)
+    arguments: dict[str, Any] = {"trained_layers": (1, 2), "solver": solver, "accuracy": 0.1}
+    run = MultiLayerRun(network, X, y, rng=np.random.default_rng(0), **arguments)
+    warm = WarmCholesky()
+    for _ in range(3):
+        jacobian, residual, spent = run._jacobian(), run.residual, warm.work
+        if solver == "cholesky":
+            g = warm.solve(jacobian.gram, residual)
+            work = {"solve": warm.work - spent}
+        elif solver == "conjugate":
+            solution = solve_conjugate(jacobian.gram, residual, accuracy=0.1)
+            g, work = solution.solution, {"solve": solution.work}
+        else:
+            solution = solve_sketched(jacobian, jacobian.sketch(run.draws), residual, accuracy=0.1)
+            g, work = solution.solution, {"solve": solution.work, "sketch": jacobian.sketch_work(run.draws)}
+        coefficients = run.state.coefficients.toarray()
+        run.iterate()
+        moved = run.state.coefficients.toarray() - coefficients
+        np.testing.assert_allclose(moved, -g[:, np.newaxis] * jacobian.factors[0][0].toarray(), atol=1e-12)
+        assert {phase: run.counts[-1].get(phase, 0) for phase in work} == work
+        assert ("sketch" in run.counts[-1]) == (solver == "sketch")
+
+
+def test_steps_are_written_out_when_rounding_may_have_lost_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, X, y = trainable(3, alpha=0.1)
+    run = MultiLayerRun(network, X, y, trained_layers=(1, 3))
+    monkeypatch.setattr(fast.multi_layer_gauss_newton, "MOST_LOST", 0.0)
+    run.iterate()
+    assert [layer.folds for layer in run.state.layers] == [1, 0, 1]
+    assert (run.state.rounding, run.state.coefficients.nnz) == (0.0, 0)
+    monkeypatch.setattr(fast.multi_layer_gauss_newton, "MOST_LOST", 1.0)
+    run.iterate()
+    assert 0 < run.state.rounding < 1e-12
+    assert run.state.coefficients.nnz
+    np.testing.assert_allclose(run.trace(0.0).network.predict(X), run.trace(0.0).predictions, atol=1e-10)
 
 
 def test_a_fold_is_counted() -> None:
@@ -786,23 +854,55 @@ def test_both_sides_take_the_same_arguments() -> None:
 
 
 @pytest.mark.parametrize("compact", [False, True])
-def test_opponents_count_what_they_scan_and_write(compact: bool) -> None:
-    network, X, y = trainable(2)
-    m, n = network.width, len(X)
-    run = MultiLayerDenseRun(network, X, y, trained_layers=(1, 2), compact=compact)
+@pytest.mark.parametrize("layers", [(1, 2), (2,)], ids=repr)
+def test_opponents_count_what_they_scan_and_write_and_stop_at_the_tolerance(
+    layers: tuple[int, ...], compact: bool
+) -> None:
+    network, X, y = trainable(2, n=5)
+    m, n, y = network.width, len(X), 2 * y
+    choice = {"compact": True} if compact else {}
+    run = MultiLayerDenseRun(network, X, y, trained_layers=layers, **choice)
     for _ in range(2):
-        before = run.signals.hidden
-        fired = [count.astype(int) for count in run.signals.fired()]
+        before, fired = run.signals.hidden, [count.astype(int) for count in run.signals.fired()]
         run.iterate()
         counts, after = run.counts[-1], run.signals.hidden
         columns = len(set(after[1].indices)) if compact else m
-        assert counts["scan"] == n * 8 * m + n * columns * m
-        assert counts["backward"] == int(fired[0] @ fired[1])
         pairs = int(fired[0] @ fired[1])
         assert 20 * 8 * before[1].nnz >= 8 * m  # the first layer is stepped by BLAS
         assert 20 * pairs < m * m  # the second entry by entry
-        assert counts["step"] == n * 8 * m + pairs
-        assert counts["solve"] == n**3 // 3
+        first = 1 in layers
+        shared = [counts_of(before[layer]) for layer in layers] + [counts_of(before[layer - 1]) for layer in layers]
+        assert counts == {
+            "scan": n * 8 * m * first + n * columns * m,
+            "backward": pairs * first,
+            "gram": sum(int(count @ count) for count in shared) + len(layers) * n * n,
+            "solve": n**3 // 3,
+            "step": n * 8 * m * first + pairs,
+        }
+    norms = run.residual_norms
+    assert norms[0] > 2
+    # Only the residual after two steps has this share of the first.
+    options: dict[str, Any] = {"trained_layers": layers, "tolerance": (1 + 1e-9) * norms[2] / norms[0]}
+    trace = train_multi_layer_dense(network, X, y, iterations=9, **options, **choice)
+    np.testing.assert_allclose(trace.residual_norms, norms, rtol=1e-6)
+    assert trace.converged
+    assert trace.counts == run.counts
+    assert not train_multi_layer_dense(network, X, y, iterations=1, **options).converged
+
+
+def test_an_opponent_of_known_labels_has_converged() -> None:
+    network, X, y = trainable(2, m=50, alpha=0.0)
+    known = train_multi_layer_dense(network, X, 0 * y, trained_layers=(1, 2), iterations=0).predictions
+    trace = train_multi_layer_dense(network, X, known, trained_layers=(1, 2), iterations=0)
+    assert (trace.residual_norms.tolist(), trace.converged) == ([0.0], True)
+
+
+@pytest.mark.parametrize(("width", "written"), [(20, 20), (21, 1)])
+def test_a_step_is_written_entry_by_entry_below_one_in_twenty(width: int, written: int) -> None:
+    network = MultiLayerNetwork([[[2.0]] + [[-1.0]] * (width - 1)], np.ones(width), 0.5)
+    trace = train_multi_layer_dense(network, [[1.0]], [1.0], trained_layers=(1,), iterations=1)
+    assert trace.counts[0]["step"] == written
+    assert trace.residual_norms[-1] < 1e-14
 
 
 @pytest.mark.parametrize("trained_layers", [(1,), (1, 2)])
@@ -819,7 +919,8 @@ def test_residuals_stay_true_where_steps_are_huge_and_cancel(trained_layers: tup
     for trained in (trace.network, trace.network.to_dense()):
         recomputed = np.linalg.norm(trained.predict(problem.X) - problem.y)
         assert recomputed == pytest.approx(trace.residual_norms[-1], abs=1e-12 * scale)
-    assert any(layer.folds for layer in trace.network.layers)
+    for layer, weights in enumerate(trace.network.layers, start=1):
+        assert bool(weights.folds) == (layer in trained_layers)
 
 
 @pytest.mark.parametrize("layers", [(1, 2), (1,), (2,)], ids=repr)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fast.shifted_ntk import double_exponential_rule, joint_firing_probability, shifted_ntk
+from fast import shifted_ntk as module
+from fast.shifted_ntk import COARSE, FINE, double_exponential_rule, joint_firing_probability, shifted_ntk
 from reference.notation import InputError
 from reference.shifted_ntk import joint_firing_probability as one_pair
 from reference.shifted_ntk import shifted_ntk as reference_shifted_ntk
@@ -87,3 +88,31 @@ def test_kernel_of_many_points_is_positive_definite() -> None:
 def test_bad_input(X: object, shift: float, message: str) -> None:
     with pytest.raises(InputError, match=message):
         shifted_ntk(X, shift)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("step", "count"), [(COARSE, 153), (FINE, 409)])
+def test_the_rule_has_the_nodes_that_the_cost_speaks_of(step: float, count: int) -> None:
+    nodes, weights = double_exponential_rule(step)
+    assert nodes.shape == weights.shape == (count,)
+    np.testing.assert_allclose(nodes + nodes[::-1], 1, rtol=1e-15)
+    np.testing.assert_allclose(weights, weights[::-1], rtol=1e-14)
+
+
+def test_the_fine_rule_is_for_small_shifts_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[float] = []
+
+    def rule(step: float) -> tuple[np.ndarray, np.ndarray]:
+        steps.append(step)
+        return double_exponential_rule(step)
+
+    monkeypatch.setattr(module, "double_exponential_rule", rule)
+    for shift in (0.0, 1e-9, -1e-9, 0.49, -0.49, 0.5, -0.5, 2.0):
+        joint_firing_probability(np.array([0.5]), shift)
+    assert steps == [COARSE, FINE, FINE, FINE, FINE, COARSE, COARSE, COARSE]
+
+
+def test_a_tiny_probability_is_no_floating_point_error() -> None:
+    with np.errstate(all="raise"):
+        assert 0 < joint_firing_probability(np.array([math.pi / 4]), 20.0)[0] < 1e-170
+        assert joint_firing_probability(np.array([0.0, 1e-3]), 1e200).tolist() == [0.0, 0.0]
+        assert joint_firing_probability(np.array([0.0]), -1.0)[0] == pytest.approx(math.erf(1 / math.sqrt(2)))

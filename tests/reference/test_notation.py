@@ -201,3 +201,26 @@ def test_rows_a_little_apart_are_not_equal() -> None:
 def test_a_single_row_has_no_neighbour_and_the_first_of_equal_pairs_is_named() -> None:
     assert notation.closest_pair(np.ones((1, 2))) == (np.inf, 0, 0)
     assert notation.closest_pair(np.eye(3))[1:] == (0, 1)
+
+
+def test_what_is_named_and_advised_is_spelled_out() -> None:
+    infinities = np.array([np.inf, -np.inf])  # their sum is no number, which is no floating-point error
+    for check, name in ((notation.check_data, "X"), (lambda y: notation.check_labels(y, 2), "y")):
+        with pytest.raises(InputError, match=rf"^{name} has a NaN or infinite entry at index"):
+            check(infinities if name == "y" else infinities[np.newaxis])
+    with pytest.raises(InputError, match=r"^row 0 of X has length inf, not 1"):
+        notation.check_data([[1e200, 1e200]])
+    with pytest.raises(InputError, match=r"dimension\(s\), for instance by its method ravel\(\)$"):
+        notation.check_labels([[1.0], [2.0]], 2)
+    with pytest.raises(InputError, match=r"^y has shape \(\); pass an array of 1 dimension\(s\)$"):
+        notation.check_labels(5.0, 1)
+
+
+def test_bounds_are_met_to_the_last_bit() -> None:
+    with pytest.raises(InputError, match="separation 0"):
+        notation.check_data([[1.0, 0.0], [1.0, 64 * notation.UNIT_ROUNDOFF]])
+    notation.check_data([[1.0, 0.0], [1.0, 64.5 * notation.UNIT_ROUNDOFF]])
+    bound = notation.DIVERGENCE_FACTOR * (1e6 * notation.UNIT_ROUNDOFF * 2.0)  # LABELS have length 2
+    notation.check_residual([0.0, bound], LABELS)
+    with pytest.raises(DivergenceError):
+        notation.check_residual([0.0, np.nextafter(bound, 1)], LABELS)

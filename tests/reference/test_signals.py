@@ -235,6 +235,14 @@ def test_deaths_are_told_layer_by_layer() -> None:
     )
 
 
+def test_who_died_once_is_not_counted_again_though_neurons_fire_on_no_signal() -> None:
+    """With a negative shift they do."""
+    fired = [np.array([0, 1]), np.array([2, 2]), np.array([0, 1])]
+    with pytest.raises(DeadSignalError, match=r"in layer 1 on 1 of 2 data point\(s\)") as caught:
+        check_signals(fired, [np.ones(2)] * 3, two_layers(shift=-1.0))
+    assert "layer 3" not in str(caught.value)
+
+
 def test_signals_that_live_are_not_complained_about() -> None:
     check_signals([np.array([1, 2]), np.array([3, 1])], [np.ones(2), np.ones(2)], two_layers())
 

@@ -60,7 +60,7 @@ LADDERS = {
     3: {0.1: (6, 10), 0.24: (7, 11), 0.4: (9, 11)},
 }
 """For each depth and alpha the exponents of the narrowest and of the widest network."""
-SEEDS, SEEDS_OF_THREE = 9, 2
+SEEDS, SEEDS_OF_THREE = 9, 1
 TARGET = 1e-8
 MOST_ITERATIONS = math.ceil(-math.log2(TARGET))
 CONFIRMED = 2 * TARGET

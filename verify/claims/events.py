@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import ndtr
 
-from reference.notation import DivergenceError, FloatArray, InputError, IntArray
+from reference.notation import BoolArray, DivergenceError, FloatArray, InputError, IntArray
 from reference.two_layer import TwoLayerNetwork, shift_for
 from verify import problems
 from verify.claims.cost import step_of
@@ -280,7 +280,8 @@ class DenseRun:
         """Take one step; only neurons that fire have a gradient, so only their scores are formed anew."""
         moved = np.flatnonzero(self.fires.any(axis=0))
         self.weights[moved] -= step_of(moved, self.scores, self.network, self.problem)
-        self.scores[:, moved] = self.problem.X @ self.weights[moved].T
+        for scores, new in zip(self.scores, self.problem.X @ self.weights[moved].T, strict=True):
+            scores[moved] = new  # quicker than all rows at once
         self.fired_before, self.ever, self.touched = self.fires, self.ever | self.fires, self.touched | self.fires
         self.fires = self.scores >= self.network.shift
 
@@ -293,14 +294,20 @@ class DenseRun:
     def least_work(self, looked: IntArray, read: IntArray) -> dict[str, int]:
         """Count what the last step cannot do without, given the neurons of pairs looked at and the rows read."""
         n, d = self.problem.X.shape
-        fan, before, touched = (pattern.sum(axis=0) for pattern in (self.fires, self.fired_before, self.touched))
-        flips = (self.fires != self.fired_before).sum(axis=0)
+        fan, before, touched = map(per_neuron, (self.fires, self.fired_before, self.touched))
+        flips = per_neuron(self.fires != self.fired_before)
         return {
             "compare": len(looked),
             "drift": int(touched[looked].sum()),
             "gram": int(min(flips @ (fan + before), fan @ fan)),  # from the flips, or anew
             "compute": n * d * len(np.unique(read)),
         }
+
+
+def per_neuron(pattern: BoolArray) -> IntArray:
+    """Count the data points of each neuron: (m,). Short integers are summed four times as fast as long ones."""
+    counts: IntArray = pattern.sum(axis=0, dtype=np.int16).astype(np.int64)
+    return counts
 
 
 def compare(run: Any, dense: DenseRun, looked: int) -> dict[str, list[int]]:  # noqa: ANN401

@@ -23,10 +23,10 @@ from verify.statistics import Interval, decide_above, make_finding, t_interval
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-N = 64
+N = 32
 WIDTH = 1 << 20
 ALPHA = 0.5
-SEEDS = 3
+SEEDS = 4
 ROUNDS = 9
 LEAST = 10.0
 """How many times faster the query must be (the project's stated requirement)."""
