@@ -15,7 +15,7 @@ import reference.gauss_newton
 from fast.gauss_newton import EventRun
 from fast.two_layer import StartingNetwork
 from fast.watched_pairs import Trial, WatchedPairs
-from reference.notation import FloatArray, IntArray, SingularGramError
+from reference.notation import FloatArray, IntArray, NothingFiresError, SingularGramError
 from reference.two_layer import initialize
 from verify import problems, seeds
 from verify.claims import events
@@ -314,6 +314,20 @@ def test_a_run_that_stops_with_an_error_fails_exact(sound: Results) -> None:
     (finding, *_) = events.decide([(PAIRS, result), *sound])
     assert finding.verdict == "fails"
     assert "stopped at" in finding.reason
+
+
+def test_a_run_that_a_dense_run_would_not_survive_either_is_drawn_anew() -> None:
+    # Of this cell's networks the first leaves some point without a firing neuron in the third iteration.
+    inputs: Inputs = {**events.LARGE, "n": 64, "width": 1 << 12, "sweep": "width", "seed": 3}
+    assert events.side_by_side(inputs, seeds.generator(4, "events", inputs), CodeUnderTest()) is None
+    result = events.measure(inputs, seeds.generator(4, "events", inputs), CodeUnderTest())
+    assert len(result["counts"]) == inputs["iterations"]
+
+
+def test_silent_points_without_end_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "side_by_side", lambda *given: None)
+    with pytest.raises(NothingFiresError, match="widen them"):
+        events.measure(PAIRS, np.random.default_rng(0), CodeUnderTest())
 
 
 # The judge

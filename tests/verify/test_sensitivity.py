@@ -65,7 +65,7 @@ def test_simulated_truth_holds_in_the_order_of_the_claims() -> None:
         ("sketch", "2", [6, 0.3], "sketch"),
         ("sketch", "1", None, "sketch"),
         ("work", "32", 2.5e6, "sketch_work"),
-        ("accuracy", "0.001", [7, 0.3], "accuracy"),
+        ("accuracy", "0.001", [8, 0.3], "accuracy"),
         ("accuracy", "0.1", [6, 0.3], "loose"),
         ("accuracy", "0.1", [9, 0.6], "loose"),
     ],

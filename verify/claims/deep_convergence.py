@@ -71,10 +71,10 @@ SETTINGS = {
     "two_layers": Setting(2, 0.1, 512, 60),
     "three_layers": Setting(3, 0.05, 512, 60),
     "deep": Setting(4, 0.1, 512, 30, normalized=True),
-    "normalized": Setting(2, 0.4, 2048, 20, normalized=True),
+    "normalized": Setting(2, 0.4, 2048, 30, normalized=True),
     "deep_sparse": Setting(4, 0.4, 2048, 12, normalized=True),
-    "narrow_2": Setting(2, 0.1, 64, 24),
-    "narrow_3": Setting(3, 0.05, 64, 24),
+    "narrow_2": Setting(2, 0.1, 64, 40),
+    "narrow_3": Setting(3, 0.05, 64, 40),
 }
 OTHER_WIDTHS, OTHER_TRIALS = (32, 128, 256), 4
 """Of the narrow families, for the record."""

@@ -10,8 +10,8 @@ truth could not but steepen it, and never "fails".
 
 1. ``separation``  Does the smallest width grow at least like ``angle^-3`` as the inputs of each pair approach?
 2. ``alpha``       Does it double at least once for every 0.1 that alpha grows?
-3. ``theorem``     Is it found on well separated inputs, and wherever it is found at least 2^10 times smaller than the
-   width that the theorem asks for?
+3. ``theorem``     Is it found on independent inputs unless few neurons fire, and wherever it is found at least 2^10
+   times smaller than the width that the theorem asks for?
 4. ``limit``       A negative finding: in the cells of `OUT_OF_REACH` not even the largest network halves.
 
 Why the width must grow (ours; a heuristic for the exponents, without constants). Let two inputs at a small angle
@@ -74,7 +74,7 @@ N, D = 16, 16
 ANGLES = (0.2, 0.3, 0.45, 0.7)
 PLACES: tuple[Place, ...] = (*ANGLES, None)
 ALPHAS = (0.05, 0.1, 0.24, 0.4)
-SEEDS, SEEDS_OUT_OF_REACH = 6, 9
+SEEDS, SEEDS_OUT_OF_REACH = 8, 9
 """Trials out of reach at alpha = 0.4 are cheap, since they end at the largest width, and the limit needs many."""
 SMALLEST, LARGEST, LARGEST_THOROUGH = 4, 16, 20
 """Widths are the powers of two between ``2^SMALLEST`` and ``2^LARGEST``."""
@@ -90,9 +90,11 @@ SEPARATION_ALPHAS, SEPARATION_MARGIN = (0.05, 0.1, 0.24), -3.0
 ALPHA_PLACES: tuple[Place, ...] = (0.7, None)
 ALPHA_MARGIN = 10.0
 THEOREM_MARGIN = 10.0
+FOUND_UP_TO = 0.24
+"""Above, now and then a seed finds no width on independent inputs either."""
 OUT_OF_REACH: tuple[tuple[float, Place], ...] = ((0.24, 0.2), (0.4, 0.2), (0.4, 0.3), (0.4, 0.45))
 RARELY = 0.2
-"""One trial in 256 has no pair with opposite labels; 2 successes in 33 still give a one-sided 95% bound of 0.18."""
+"""One trial in 256 has no pair with opposite labels; 2 successes in 35 still give a one-sided 95% bound of 0.17."""
 
 ORDER: tuple[Verdict, ...] = ("invalid", "fails", "undecided", "holds")
 
@@ -111,8 +113,9 @@ CLAIMS = (
     ),
     Claim(
         "phase_diagram.theorem",
-        "On independent inputs every seed finds a width from which on each iteration halves the residual; wherever "
-        "every seed finds one, it is at least 2^10 times smaller than the theorem asks for with constant 1.",
+        "On independent inputs at alpha up to 0.24 every seed finds a width from which on each iteration halves the "
+        "residual; wherever every seed finds one, it is at least 2^10 times smaller than the theorem asks for with "
+        "constant 1.",
         "[A], conference version, Theorem 5.1; ours",
     ),
     Claim(
@@ -366,7 +369,7 @@ def _find_theorem(trials: Table, domain: str) -> Finding:
         for place in PLACES
     }
     found = {cell: t_interval(values) for cell, values in gaps.items() if len(values) == len(trials[cell])}
-    missing = [(alpha, None) for alpha in ALPHAS if (alpha, None) not in found]
+    missing = [(alpha, None) for alpha in ALPHAS if alpha <= FOUND_UP_TO and (alpha, None) not in found]
     if missing:
         verdict: Verdict = "undecided" if all(gaps[cell] for cell in missing) else "fails"
         names = ", ".join(f"alpha={alpha}" for alpha, _ in missing)

@@ -21,7 +21,7 @@ which decides how many neurons fire; and it divides the labels, hence the distan
    halve at scales from 1/2 to 4? (1/4 is measured, too: labels four times as far away.)
 7. ``sketch``      Sketches of 1 to 32 rows a data point: is the number of training iterations the same?
    ``sketch_work``: is the work of sketching and solving within a factor 2 of the least?
-8. ``accuracy``    Relative accuracies of the solver from 1e-13 to 1e-3 change the number of iterations by at most 1;
+8. ``accuracy``    Relative accuracies of the solver from 1e-13 to 1e-3 change the number of iterations by at most 2;
    and ``loose``: at 0.1 it takes at least 2 more, though every iteration still halves.
 """
 
@@ -121,7 +121,7 @@ CLAIMS = (
     ),
     Claim(
         "sensitivity.accuracy",
-        "Relative accuracies of the solver from 1e-13 to 1e-3 change the number of training iterations by at most one.",
+        "Relative accuracies of the solver from 1e-13 to 1e-3 change the number of training iterations by at most two.",
         OURS,
     ),
     Claim(
@@ -285,7 +285,7 @@ def decide(results: Runs) -> list[Finding]:
         _find_changes(
             "accuracy",
             [iterations(r["accuracy"], leave=str(LOOSE)) for r in solver],
-            1,
+            2,
             few,
             list_runs(solver, "accuracy"),
         ),
