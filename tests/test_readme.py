@@ -151,7 +151,7 @@ def test_figures_that_agree() -> None:
         (result("clock.ratio", 10.0, [5.0, 18.0]), "clock.ratio: README has '20 [19, 21]'"),
         (result("clock.ratio", 22.0, [21.6, 24.0]), "clock.ratio: README has"),
         (result("clock.ratio", 19.4, None), "clock.ratio: README has"),
-        ({**result("clock.ratio", 19.4, [18.1, 20.8]), "seconds": 360}, "the cells took each of two 6.0"),
+        ({**result("clock.ratio", 19.4, [18.1, 20.8]), "seconds": 360}, "the cells took two 9.0"),
     ],
     ids=lambda each: each if isinstance(each, str) else "",
 )

@@ -239,9 +239,10 @@ def check(text: str, results: Mapping[str, Any], timed: Collection[str]) -> list
     """
     found = {claim["id"]: claim for claim in results["claims"]}
     problems = unbound(text, found.keys())
-    minutes = sum(claim["seconds"] for claim in results["claims"]) / 60 / 2
+    # Two cells are measured at a time, but one alone where the clock is read.
+    minutes = sum(each["seconds"] / (1 if each["id"].partition(".")[0] in timed else 2) for each in found.values()) / 60
     if abs(minutes - MINUTES) > 1:
-        problems.append(f"README says about {MINUTES} minutes on two cores; the cells took each of two {minutes:.1f}")
+        problems.append(f"README says about {MINUTES} minutes on two cores; the cells took two {minutes:.1f}")
     for block in blocks(text):
         named = [found[name] for name in claims_in(block) if name in found]
         problems += [f"{claim['id']} is {claim['verdict']}" for claim in named if claim["verdict"] != "holds"]
