@@ -35,7 +35,7 @@ FAULTS: tuple[Fault, ...] = (
             "deep_convergence.deep_sparse": "fails",
         },
         {"deep_train": leaked_labels, "start_deep": partial(Stepwise, leaked_labels)},
-        only=partial(few, 4),
+        only=partial(few, 6),
     ),
     Fault(
         "width-in-whole-blocks",

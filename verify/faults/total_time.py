@@ -18,7 +18,7 @@ from verify.claims import total_time
 from verify.experiment import Experiment, Finding, Inputs, Result
 from verify.faults.fault import Fault
 
-NEURONS_A_ROUND = 600
+NEURONS_A_ROUND = 400
 
 
 def stop_early(
@@ -60,7 +60,7 @@ def another_control(experiment: Experiment) -> Experiment:
 
 def ends(inputs: Inputs) -> bool:
     """Take two seeds, and the smallest and the largest of the widths that exponents are fitted from."""
-    exponents = {total_time.PAPER: (14, 20), total_time.SPARSE: (28, 40)}[inputs["alpha"]]
+    exponents = {total_time.PAPER: (14, 18), total_time.SPARSE: (28, 40)}[inputs["alpha"]]
     return bool(inputs["exponent"] in exponents and inputs["seed"] < 2)
 
 
