@@ -80,7 +80,7 @@ def test_simulated_truth_holds_in_the_order_of_the_claims() -> None:
         (first(9, LATE, "three_layers"), "random", "fails"),
         (first(9, LOST, "deep"), "deep", "fails"),
         (first(30, GOOD, "deep_sparse"), "deep_sparse", "fails"),
-        (first(10, LOST, "deep_sparse"), "deep_sparse", "fails"),
+        (first(9, LOST, "deep_sparse"), "deep_sparse", "fails"),
         (first(3, LOST, "deep_sparse"), "deep_sparse", "undecided"),
         (first(36, GOOD, "narrow_3"), "narrow", "fails"),
         (first(24, GOOD, "narrow_2"), "narrow", "undecided"),
