@@ -48,7 +48,6 @@ def tuned(work: int) -> Result:
         "fast": run(work, start=1),
         "dense": run(1000),
         "compacted": run(900),
-        "seconds": {"fast": 0.1, "dense": 1.0, "compacted": 1.0},
         "difference": {"residuals": 1e-14, "predictions": 1e-14, "unseen": 1e-14, "stopped": None},
         "recomputed": 1e-11,
         "shared": True,

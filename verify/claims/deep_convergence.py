@@ -34,6 +34,7 @@ from reference.notation import DivergenceError, NothingFiresError, SingularGramE
 from reference.two_layer import shift_for
 from verify import problems
 from verify.claims.convergence import halves, worst_ratio
+from verify.claims.fine_tuning import every_layer
 from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result, Verdict
 from verify.statistics import (
     Interval,
@@ -187,7 +188,7 @@ def dense_residuals(
 
 def gauss_newton(network: MultiLayerNetwork, problem: problems.Problem, code: CodeUnderTest) -> Iterator[Any]:
     """Yield the network after each iteration."""
-    run = code.start_deep(network, problem.X, problem.y, trained_layers=all_layers(network))
+    run = code.start_deep(network, problem.X, problem.y, trained_layers=every_layer(network.depth))
     while True:
         run.iterate()
         yield run.trace(0.0).network
@@ -200,7 +201,7 @@ def whole_run(network: MultiLayerNetwork, problem: problems.Problem, code: CodeU
             network,
             problem.X,
             problem.y,
-            trained_layers=all_layers(network),
+            trained_layers=every_layer(network.depth),
             iterations=MOST_ITERATIONS,
             tolerance=TARGET,
         )
@@ -212,11 +213,6 @@ def whole_run(network: MultiLayerNetwork, problem: problems.Problem, code: CodeU
         "start": dense_residual(network, problem),
         "end": dense_residual(trace.network, problem),
     }
-
-
-def all_layers(network: MultiLayerNetwork) -> tuple[int, ...]:
-    """List the layers."""
-    return tuple(range(1, network.depth + 1))
 
 
 def dense_residual(network: Any, problem: problems.Problem) -> float:  # noqa: ANN401

@@ -180,9 +180,11 @@ def smallest(outcomes: dict[str, str]) -> int | None:
 def decide(results: Results) -> list[Finding]:
     """Compare smallest widths seed by seed; count what trains and what dies."""
     two = [(inputs, result) for inputs, result in results if inputs["depth"] == 2]
-    each = Counter(inputs["alpha"] for inputs, _ in two).values()
-    seeds = f"{min(each)} to {max(each)}"
-    domain = f"depth 2, n={N}, d={D}, random inputs and labels, {seeds} seeds, down to {TARGET:g} of the start"
+    seeds = Counter(inputs["alpha"] for inputs, _ in two).values()
+    domain = (
+        f"depth 2, n={N}, d={D}, random inputs and labels, {min(seeds)} to {max(seeds)} seeds, "
+        f"down to {TARGET:g} of the start"
+    )
     findings = [_find_narrower(two, domain), _find_sparse(two, domain), _find_dies(two, domain)]
     if any(end > CONFIRMED for _, result in results for end in result["ends"].values()):
         findings = [contradicted(finding) for finding in findings]

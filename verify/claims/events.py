@@ -85,6 +85,7 @@ THOROUGH: list[Inputs] = [{**RANDOM, "n": 16, "width": 1 << 20}, {**LARGE, "n": 
 WIDE = 1 << 18
 """Claim 4 speaks of widths from here on; below, a step moves scores by a good part of the shift."""
 MOST_REDRAWS = 5
+"""A network is drawn anew only when the dense run, which judges, has a silent point; else a run that stops is wrong."""
 MOST_POISONED = 1 << 16
 """The witness needs a second run and a copy of the weights; wider networks go without."""
 
