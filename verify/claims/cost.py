@@ -55,7 +55,7 @@ ALPHA = 0.24
 ITERATIONS = 2
 """A third one would start at rounding error wherever no pair flipped, and the last bits decide what such an update
 looks at."""
-SEEDS = 6
+SEEDS, SEEDS_THOROUGH = 4, 18
 SWEEPS: dict[str, list[dict[str, int]]] = {
     # Four points only: with many, neurons that fire on several of them make small widths cheaper than the law.
     "width": [{"width": 1 << exponent, "n": 4, "d": 32} for exponent in range(11, 18)],
@@ -106,7 +106,7 @@ CLAIMS = (
 
 def cells(profile: Profile) -> list[Inputs]:
     """List the grid, each point for every seed."""
-    seeds = SEEDS * (3 if profile.thorough else 1)
+    seeds = SEEDS_THOROUGH if profile.thorough else SEEDS
     return [
         {"sweep": sweep, **point, "seed": seed}
         for sweep, points in SWEEPS.items()

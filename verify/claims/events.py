@@ -70,8 +70,8 @@ LARGE: Inputs = {**RANDOM, "alpha": LARGE_ALPHA}
 SWEEPS: dict[str, list[Inputs]] = {
     "width": [
         {**point, "n": n, "width": 1 << exponent}
-        for point, n in ((RANDOM, 16), (LARGE, 64))
-        for exponent in (12, 14, 16, 18)
+        for point, n, exponents in ((RANDOM, 16, (12, 14, 16, 18)), (LARGE, 64, (12, 14, 16, 17)))
+        for exponent in exponents
     ],
     # Drawn lazily: only the neurons that fire exist.
     "points": [{**RANDOM, "n": n, "width": 1 << e, "lazy": True} for n, e in ((8, 20), (16, 19), (40, 18))]
