@@ -18,7 +18,7 @@ from verify.claims import total_time
 from verify.experiment import Experiment, Finding, Inputs, Result
 from verify.faults.fault import Fault
 
-NEURONS_A_ROUND = 400
+NEURONS_A_ROUND = 250
 
 
 def stop_early(
