@@ -137,6 +137,11 @@ def test_trials_beyond_at_small_angles_only_steepen_the_fit() -> None:
     assert verdicts(hard)["separation"] == "holds"
 
 
+def test_trials_beyond_in_the_middle_are_idle_for_separation() -> None:
+    hard = changed(simulated(), lambda i: BEYOND if i["angle"] == 0.45 and i["seed"] == 3 else None)
+    assert verdicts(hard)["separation"] == "holds"
+
+
 def test_one_seed_without_a_width_on_independent_inputs_leaves_the_theorem_undecided() -> None:
     def one(alpha: float) -> Results:
         place = (alpha, None, 0)

@@ -56,7 +56,7 @@ from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs,
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SEEDS, SEEDS_THOROUGH = 12, 100
+SEEDS, SEEDS_THOROUGH = 16, 100
 ERROR_RATE = 0.05
 
 N, D = 16, 8
