@@ -395,6 +395,22 @@ def test_a_run_that_always_stops_with_an_error_leaves_its_cell_without_a_result(
     assert len(calls) == deep_cost.MOST_REDRAWS
 
 
+def test_a_run_with_steps_so_large_that_they_are_written_out_early_is_drawn_anew() -> None:
+    cell = {**deep_cost.POINT, **deep_cost.SHAPE, "sweep": "shapes", "width": 1 << 10, "alpha": 0.4, "seed": 0}
+    folds = []
+
+    def train(*args: object, **options: object) -> Trace:
+        trace: Trace = CodeUnderTest().deep_train(*args, **options)
+        folds.append([counts["fold"] > 0 for counts in trace.counts])
+        return trace
+
+    result = deep_cost.measure(cell, seeds.generator(25, "deep_cost", cell), CodeUnderTest(deep_train=train))
+    assert folds == [[False, True, False], [False, False, False]]
+    assert result["witness"]
+    for counts, expected in zip(result["counts"], result["expected"], strict=True):
+        assert {**counts, **expected} == counts
+
+
 @pytest.mark.parametrize("normalized", [False, True])
 def test_the_dense_run_takes_the_reference_steps(normalized: bool) -> None:
     rng = np.random.default_rng(3)

@@ -6,7 +6,7 @@ What is asked of `fast.multi_layer_gauss_newton` ([B]). Every run is set beside 
 1. ``exact``           Does every counter of every iteration equal its closed form (`verify.closed_forms.deep_work`),
    computed by separate code from those fired sets? For several depths, subsets of trained layers, plain and normalized
    networks, folded factors and both storage orders. The solve is left out: it iterates until it is accurate.
-   On these data no step is so large that it is written out early.
+   A run whose steps are so large that they are written out early is drawn anew; the dense run decides which.
 2. ``start_level``, ``start_slope``         Is the work of the first pass forward ``n m k`` for a layer, as in the
    paper? Level and slope, against ``log m``, of ``log(work / law)``. Networks are normalized, so that each layer has
    the Gaussian law at the start.
@@ -51,6 +51,7 @@ from reference.notation import (
     NothingFiresError,
     SingularGramError,
 )
+from reference.regression import rounding_floor
 from reference.trace import Trace
 from reference.two_layer import shift_for
 from verify import closed_forms, problems
@@ -132,6 +133,8 @@ SHARE_MARGIN, SETTLED_MARGIN = 0.25, 1.02
 FORBIDDEN_MARGIN, DENSE_LEAST = 1e-3, 0.9
 MEMORY_MARGIN = 0.2
 """Memory beyond the matrices that are copied, in matrices."""
+MOST_LOST = 5e-13
+"""Share of the predictions' scale that steps may lose by rounding; at twice that the code writes them out early."""
 MOST_REDRAWS = 10
 RELY_ON_COUNTS = tuple(
     f"deep_cost.{name}"
@@ -315,6 +318,11 @@ def dense_run(
         Entries of the matrices above the lowest trained layer that each iteration has to read on the way forward.
     columns : list of int
         Columns of these matrices of which each iteration has to read an entry, back or forward.
+
+    Raises
+    ------
+    SingularGramError
+        Points look so alike that steps lose more than `MOST_LOST`.
     """
     X, y = problem.X, problem.y
     weights = [np.array(W, order="F") if layer in trained else W for layer, W in enumerate(network.weights, start=1)]
@@ -325,6 +333,7 @@ def dense_run(
     states: list[Patterns] = []
     read: list[int] = []
     columns_read: list[int] = []
+    scale = lost = 0.0
     for iteration in range(iterations + 1):
         now = with_weights(network, weights)
         signals = reference.multi_layer.forward(now, X)
@@ -344,7 +353,12 @@ def dense_run(
             doubt.backward(fires[layer], fires[layer - 1])
         P = reference.multi_layer.backward(now, signals)
         G = reference.multi_layer.gram_from(P, signals.hidden, trained)
-        g = np.linalg.solve(G, signals.hidden[-1] @ network.signs - y)
+        predictions = signals.hidden[-1] @ network.signs
+        g = np.linalg.solve(G, predictions - y).astype(np.float64, copy=False)
+        scale = scale or float(np.linalg.norm(y) + np.linalg.norm(predictions))
+        lost += rounding_floor(float(np.trace(G)), g)
+        if lost > MOST_LOST * scale:
+            raise SingularGramError("steps are so large that they lose digits; draw the network anew")
         for layer in trained:
             left, right = P[layer - 1] * g[:, np.newaxis], signals.hidden[layer - 1]
             rows, columns = (np.flatnonzero(factor.any(axis=0)) for factor in (left, right))
