@@ -55,7 +55,7 @@ ALPHA = 0.24
 ITERATIONS = 2
 """A third one would start at rounding error wherever no pair flipped, and the last bits decide what such an update
 looks at."""
-SEEDS, SEEDS_THOROUGH = 5, 18
+SEEDS, SEEDS_THOROUGH = 6, 18
 SWEEPS: dict[str, list[dict[str, int]]] = {
     # Four points only: with many, neurons that fire on several of them make small widths cheaper than the law.
     "width": [{"width": 1 << exponent, "n": 4, "d": 32} for exponent in range(11, 18)],
