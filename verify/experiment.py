@@ -24,6 +24,7 @@ import fast.gauss_newton
 import fast.gram
 import fast.lazy_width
 import fast.low_rank
+import fast.multi_layer
 import fast.multi_layer_baselines
 import fast.multi_layer_gauss_newton
 import fast.output_layer
@@ -171,6 +172,8 @@ class CodeUnderTest:
         See `fast.low_rank.LowRankWeights`.
     sketch, sketch_jacobian, sketch_tensors, solve_sketched, solve_conjugate : callable
         See `fast.sketch` and `fast.regression`.
+    warm_cholesky, tensor_jacobian : type
+        See `fast.regression.WarmCholesky` and `fast.multi_layer.TensorJacobian`.
     rectangular_product, rectangular_multiplications, rectangular_error_bound : callable
         See `fast.rectangular_product`.
     shift_for, second_moment : callable
@@ -213,6 +216,8 @@ class CodeUnderTest:
     sketch_tensors: Callable[..., Any] = fast.sketch.sketch_tensors
     solve_sketched: Callable[..., Any] = fast.regression.solve_sketched
     solve_conjugate: Callable[..., Any] = fast.regression.solve_conjugate
+    warm_cholesky: type[fast.regression.WarmCholesky] = fast.regression.WarmCholesky
+    tensor_jacobian: type[fast.multi_layer.TensorJacobian] = fast.multi_layer.TensorJacobian
     save_network: Callable[..., Any] = reference.network_file.save
     load_network: Callable[..., Any] = reference.network_file.load
     rectangular_product: Callable[..., Any] = fast.rectangular_product.multiply

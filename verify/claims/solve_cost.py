@@ -21,8 +21,9 @@ What is asked, one number per seed
 6. ``cheaper``    At the largest ``n``, what share of Cholesky's solving work does a run to 1e-10 take on random inputs?
    The reason has the other sizes, and pairs, where it pays later: from ``n`` of about three times the steps.
 
-How it is measured. Counters ``solve`` and ``sketch`` of the runs; that they are true is the business of the experiments
-``cost`` and ``events``. Networks are drawn by `fast.lazy_width`, so that ``n`` may be large.
+How it is measured. The counter ``solve`` of the runs, taken at its word: that solves without a new factor do no more
+than they count is the business of ``solve_time``, by the clock. Nothing checks that of the sketched solver, whose claim
+is that it does much. Networks are drawn by `fast.lazy_width`, so that ``n`` may be large.
 """
 
 from __future__ import annotations
