@@ -35,15 +35,19 @@ def simulated(
     control: Law = lambda inputs: 1.0,
     start: float = 0.1,
     thorough: bool = False,
+    passes: float = 2.0,
 ) -> Results:
     """Make timings in which opponents take ``dense`` and ``compacted`` times as long as the fast loop.
 
-    The fast loop's start takes ``start`` iterations; the opponents' take none.
+    The fast loop's start takes ``start`` iterations; the opponents' take none. A dense iteration takes ``passes`` times
+    as long as bare products.
     """
     rng = np.random.default_rng(3)
     results: Results = []
     for inputs in deep_time.cells(Profile(thorough=thorough)):
         factors = {"fast": 1.0, "control": control(inputs), "dense": dense(inputs), "compacted": compacted(inputs)}
+        if inputs["part"] == "plain":
+            factors["pass"] = factors["dense"] / passes
         iteration = {
             name: (factor * np.exp(0.02 * rng.standard_normal(deep_time.ROUNDS))).tolist()
             for name, factor in factors.items()
@@ -99,6 +103,9 @@ def tilted(spread: float) -> Law:
         ({"dense": constant(2.0)}, "growth", "undecided"),
         ({"dense": lambda inputs: 2.0 ** (9 - inputs["exponent"])}, "growth", "fails"),
         ({"dense": tilted(0.5)}, "growth", "undecided"),
+        ({"passes": 3.5}, "opponents", "fails"),
+        ({"passes": 3.0}, "opponents", "undecided"),
+        ({"compacted": constant(20.0)}, "opponents", "fails"),
     ],
 )
 def test_verdicts_follow_the_paired_ratios(changes: dict[str, Any], claim: str, verdict: str) -> None:
@@ -195,10 +202,17 @@ class LastMoving(Moving):
         return self
 
 
-def by_a_clock(monkeypatch: pytest.MonkeyPatch, slower: float) -> tuple[dict[str, str], list[str]]:
-    """Measure with a clock that the loops alone move, the fast loop slower by a factor."""
+def by_a_clock(
+    monkeypatch: pytest.MonkeyPatch, slower: float, dawdling: float = 2.0
+) -> tuple[dict[str, str], list[str]]:
+    """Measure with a clock that the loops alone move, the fast loop slower by a factor.
+
+    A dense iteration takes ``dawdling`` bare passes.
+    """
     clock, log = [0.0], list[str]()
     monkeypatch.setattr(deep_time, "clock", lambda: clock[0])
+    bare = lambda network, _: Moving("pass", clock, log, 0.0, network / dawdling)  # noqa: E731
+    monkeypatch.setattr(deep_time, "BareProducts", bare)
 
     def opponent(network: float, *args: object, trained_layers: object, compact: bool = False) -> Moving:
         return Moving("compacted" if compact else "dense", clock, log, 2 * network, network)
@@ -225,6 +239,19 @@ def test_a_loop_that_is_slowed_down_is_caught(monkeypatch: pytest.MonkeyPatch) -
     assert {slowed[claim] for claim in ("dense", "compacted", "normalized", "start", "last_layer", "crossover")} == {
         "fails"
     }
+
+
+def test_opponents_that_dawdle_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, _ = by_a_clock(monkeypatch, 1.0, dawdling=8.0)
+    assert {claim for claim, verdict in found.items() if verdict != "holds"} == {"opponents"}
+
+
+@pytest.mark.parametrize("part", ["grid", "plain"])
+def test_bare_products_run_beside_the_opponents_and_train_nothing(part: str) -> None:
+    cell = {**CELL, "part": part, "normalized": part == "grid"}
+    result = deep_time.measure(cell, seeds.generator(0, "deep_time", cell), CodeUnderTest())
+    assert ("pass" in result["iteration"]) == (part == "plain")
+    assert result["apart"] <= RUN
 
 
 def test_a_run_that_stops_draws_another_network_and_gives_up_in_the_end() -> None:

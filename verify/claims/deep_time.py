@@ -25,12 +25,17 @@ Over a range of widths, in normalized networks at alpha = 0.24, whose signals li
 
 6. ``crossover``    From which width on is it faster than both opponents? The smallest one measured, if it is there.
 7. ``growth``       Does its time grow with the width more slowly than that of the dense loop?
+
+And whether the opponents are worth the name:
+
+8. ``opponents``    By the least times over rounds: at alpha = 0.24 and the largest width, does an iteration of the
+   dense loop take little longer than the products ``H_(l-1) W_l^T`` by BLAS that it cannot do without, and one of the
+   compacted loop little longer than that?
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -45,12 +50,12 @@ from verify.claims.time import crossing
 from verify.comparison import residuals_apart
 from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result, Verdict
 from verify.statistics import Interval, decide_above, decide_below, make_finding, slope, t_interval
+from verify.timing import clock
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Runs = Sequence[tuple[Inputs, Result]]
-clock = time.perf_counter
 
 N, D, DEPTH = 32, 32, 2
 ALPHA, SPARSE = 0.24, 0.4
@@ -63,6 +68,8 @@ REPEATS, SMALL = 3, 10
 RUN = 6
 """Iterations of a whole run; on random inputs little but rounding is left of the residual then."""
 MOST_REDRAWS = 20
+PASS_MARGIN, COMPACTED_MARGIN = 3, 2
+"""Of the dense loop's time over the bare products', and of the compacted loop's over the dense one's."""
 CONTROL_MARGIN = 0.1
 """The identical pair's log ratio may be this far from 0, in the mean over all cells."""
 
@@ -127,6 +134,13 @@ CLAIMS = (
         "the dense loop.",
         OURS,
     ),
+    Claim(
+        "deep_time.opponents",
+        "The opponents do not dawdle: at alpha = 0.24 and the largest width measured, an iteration of the dense loop "
+        f"takes at most {PASS_MARGIN:g} times as long as the bare products of all points with both matrices, and one "
+        f"of the compacted loop at most {COMPACTED_MARGIN:g} times as long as one of the dense loop.",
+        OURS,
+    ),
 )
 
 
@@ -153,8 +167,8 @@ def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Re
     for redraws in range(MOST_REDRAWS):
         network = code.deep_initialize(width, D, DEPTH, shift=shift, rng=rng, normalized=inputs["normalized"])
         try:
-            last, count = inputs["part"] == "last", REPEATS if inputs["exponent"] <= SMALL else 1
-            repeats = [interleaved(network, problem, rng, code, last=last) for _ in range(count)]
+            part, count = inputs["part"], REPEATS if inputs["exponent"] <= SMALL else 1
+            repeats = [interleaved(network, problem, rng, code, part=part) for _ in range(count)]
             return {**joined(repeats), "redraws": redraws}
         except (NothingFiresError, SingularGramError, DivergenceError):
             continue
@@ -172,9 +186,10 @@ def joined(repeats: Sequence[Result]) -> Result:
 
 
 def interleaved(
-    network: MultiLayerNetwork, problem: problems.Problem, rng: np.random.Generator, code: CodeUnderTest, *, last: bool
+    network: MultiLayerNetwork, problem: problems.Problem, rng: np.random.Generator, code: CodeUnderTest, *, part: str
 ) -> Result:
     """Start every loop on the same network, then let them iterate in turn; on the last layer, six at a time afresh."""
+    last = part == "last"
     layers = [DEPTH] if last else range(1, DEPTH + 1)
     starts: dict[str, Callable[[], Any]] = {
         "fast": lambda: code.start_deep(network, problem.X, problem.y, trained_layers=layers),
@@ -182,6 +197,8 @@ def interleaved(
         "dense": lambda: code.start_deep_dense(network, problem.X, problem.y, trained_layers=layers),
         "compacted": lambda: code.start_deep_dense(network, problem.X, problem.y, trained_layers=layers, compact=True),
     }
+    if part == "plain":
+        starts["pass"] = lambda: BareProducts(network, problem)
     fresh = {"fast", "control"} if last else set()
     for name in fresh:
         starts[name] = lambda: code.last_layer(network, problem.X, rank_budget=None).run(problem.y)
@@ -207,11 +224,26 @@ def interleaved(
             for _ in range(count):
                 runs[name].iterate()
             seconds[name].append((clock() - before) / count)
-    traces = [(run.residual_norms[:], RUN if name in fresh else 1 + ROUNDS) for name, run in runs.items()]
+    loops = [(name, run) for name, run in runs.items() if name != "pass"]
+    traces = [(run.residual_norms[:], RUN if name in fresh else 1 + ROUNDS) for name, run in loops]
     for _ in range(1 + ROUNDS, RUN if last else 0):
         runs["compacted"].iterate()
     apart = residuals_apart(runs["compacted"].residual_norms, traces)
     return {"start": start_seconds, "iteration": seconds, "apart": apart}
+
+
+class BareProducts:
+    """Sends all points through all layers by BLAS, and throws the result away: no dense loop can do with less."""
+
+    def __init__(self, network: MultiLayerNetwork, problem: problems.Problem) -> None:
+        self.network, self.X = network, problem.X
+
+    def iterate(self) -> None:
+        """Pass through the layers once."""
+        hidden = self.X
+        for W in self.network.weights:
+            scores = hidden @ W.T
+            hidden = np.where(scores >= self.network.shift, scores, 0.0)
 
 
 def log_speedup(result: Result, *opponents: str) -> float:
@@ -226,6 +258,19 @@ def log_speedup(result: Result, *opponents: str) -> float:
     own = np.array(result["iteration"]["fast"])
     theirs = np.min([result["iteration"][name] for name in opponents], axis=0)
     return math.log(float(np.median(theirs / own)))
+
+
+def log_quotient(result: Result, name: str, other: str) -> float:
+    """Return the log of one loop's time of an iteration over another's: least over rounds each.
+
+    Both do the same in every round, and what disturbs them only takes longer.
+
+    Examples
+    --------
+    >>> round(math.exp(log_quotient({"iteration": {"dense": [9.0, 2.0], "pass": [1.0, 4.0]}}, "dense", "pass")), 9)
+    2.0
+    """
+    return math.log(min(result["iteration"][name]) / min(result["iteration"][other]))
 
 
 def run_seconds(result: Result, name: str) -> float:
@@ -265,6 +310,7 @@ def decide(results: Runs) -> list[Finding]:
         _find_factor("last_layer", parts["last"], alone, lambda r: log_speedup(r, "dense", "compacted"), []),
         _find_crossover(parts["grid"], conditions),
         _find_growth(parts["grid"], conditions),
+        _find_opponents(parts["plain"], conditions),
     ]
 
 
@@ -337,6 +383,23 @@ def _find_growth(results: Runs, conditions: str) -> Finding:
         margin="< 0 (difference of exponents in m)",
         domain=_grid_domain(results, conditions),
         reason="Slope of log paired ratio against log m, t-interval over seeds.",
+    )
+
+
+def _find_opponents(results: Runs, conditions: str) -> Finding:
+    dense, compacted = (
+        _exponential(t_interval([log_quotient(result, *names) for _, result in results]))
+        for names in (("dense", "pass"), ("compacted", "dense"))
+    )
+    verdicts = (decide_below(dense, PASS_MARGIN), decide_below(compacted, COMPACTED_MARGIN))
+    return make_finding(
+        "deep_time.opponents",
+        dense,
+        min(verdicts, key=("invalid", "fails", "undecided", "holds").index),
+        margin=f"<= {PASS_MARGIN:g} (dense time over bare products')",
+        domain=f"m=2^{results[0][0]['exponent']}, {_kind(results[0][0])}, {conditions}",
+        reason=f"Ratios of least times over rounds, t-interval over seeds; an iteration of the compacted loop takes "
+        f"{compacted.estimate:.2f} of the dense time ({COMPACTED_MARGIN:g} allowed).",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fast.multi_layer import fire
 from fast.multi_layer_baselines import MultiLayerDenseRun
 from fast.multi_layer_gauss_newton import MultiLayerRun, State
 from reference.multi_layer import MultiLayerNetwork
@@ -20,6 +21,19 @@ class FourScans(MultiLayerDenseRun):
             dense = hidden.toarray()
             for _ in range(3):
                 _ = dense @ W.T
+
+
+class SevenMoreScans(MultiLayerDenseRun):
+    """An opponent that multiplies by every matrix seven times more, before it looks at what fires; all is right."""
+
+    def _scan(self) -> int:
+        hidden = self.below.hidden[-1]
+        for W in self.weights[self.lowest - 1 :]:
+            dense = hidden.toarray()
+            for _ in range(7):
+                scores = dense @ W.T
+            hidden, _ = fire(scores, self.initial)
+        return super()._scan()
 
 
 class ShortStepsWhenWide(MultiLayerRun):
@@ -57,6 +71,13 @@ FAULTS: tuple[Fault, ...] = (
         {"start_deep": FourScans, "last_layer": DenseLastLayer},
     ),
     Fault(
+        "deep-opponents-dawdle",
+        "The dense and the compacted loop multiply by every matrix seven times more in every iteration.",
+        "cost",
+        {"deep_time.opponents": "fails"},
+        {"start_deep_dense": SevenMoreScans},
+    ),
+    Fault(
         "deep-short-steps-when-wide",
         "The fast loop takes steps a thousandth short, at the largest width alone.",
         "value",
@@ -64,4 +85,4 @@ FAULTS: tuple[Fault, ...] = (
         {"start_deep": ShortStepsWhenWide},
     ),
 )
-"""Each claim of `verify.claims.deep_time` is flipped by the first."""
+"""Each claim of `verify.claims.deep_time` is flipped by one of the first two."""
