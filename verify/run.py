@@ -47,7 +47,7 @@ from tqdm import tqdm
 
 from reference.notation import InputError
 from verify import environment, seeds
-from verify.cells import Cell, CellStore, CorruptCellError, Measured, canonical
+from verify.cells import Cell, CellStore, CorruptCellError, Measured, canonical, digest
 from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result
 
 Measure = Callable[[Inputs, np.random.Generator, CodeUnderTest], Result]
@@ -342,13 +342,14 @@ def measure_cell(measure: Measure, cell: Cell, code: CodeUnderTest) -> Measured 
         Or, in words, what was raised: an exception itself may not survive the way back from another process.
     """
     rng = seeds.generator(cell.seed, cell.experiment, cell.inputs)
+    stream = digest(canonical(rng.bit_generator.state))
     start = time.perf_counter()
     try:
         result: object = measure(copy.deepcopy(cell.inputs), rng, code)
         seconds = time.perf_counter() - start
         if not isinstance(result, dict):
             return f"the measurement returned {type(result).__name__}, not a dict"
-        return Measured(canonical(result), seconds)
+        return Measured(canonical(result), seconds, stream)
     except Exception as error:
         return in_words(error)
 
@@ -674,6 +675,8 @@ def decide(planned: Plan, outcomes: dict[str, Measured | str]) -> Decision:
         first, words = failed[0]
         where = canonical(first.inputs)
         problem = f"{len(failed)} of {len(found)} cells gave no result; the first, {where}: {words}"
+    elif len({outcome.stream for _, outcome in found if isinstance(outcome, Measured)}) < len(found):
+        problem = "two of its cells drew the same random numbers, so they are one piece of evidence"
     elif all_copies([(cell, outcome) for cell, outcome in found if isinstance(outcome, Measured)]):
         problem = "trials that differ in nothing but their seed gave one result, so they are one piece of evidence"
     findings: dict[str, Finding] = {}

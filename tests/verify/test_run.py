@@ -520,7 +520,7 @@ def test_leftovers_of_dead_processes_are_cleared_away(tmp_path: Path) -> None:
 
 def test_storing_returns_every_bit(tmp_path: Path) -> None:
     values = [0.1, 1 / 3, 5e-324, -0.0, 2**53 + 0.0, 10**30]
-    measured = Measured(canonical({"values": values}), 0.25)
+    measured = Measured(canonical({"values": values}), 0.25, "stream")
     cell = Cell("toy", {"m": 1}, 0, "stamp")
     store = CellStore(tmp_path)
     assert store.load(cell) is None
@@ -581,6 +581,27 @@ def raises(*_: object) -> list[Inputs]:
 def test_a_broken_experiment_is_invalid(change: dict[str, Any], words: str) -> None:
     assert verdicts(replace(TOY, **change)) == {"invalid"}
     assert words in reasons(replace(TOY, **change))
+
+
+def test_cells_that_share_their_random_numbers_are_one_piece_of_evidence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every trial counted twice: the results themselves may differ in some point, or agree by honest chance."""
+
+    def twice(root: int, name: str, inputs: Inputs) -> np.random.Generator:
+        return generator(root, name, {**inputs, "seed": inputs["seed"] // 2})
+
+    def discrete(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Result:
+        return {"value": float(rng.integers(2)), "m": inputs["m"]}
+
+    alike = replace(TOY, measure=discrete)
+    thorough = Profile(thorough=True)
+    assert only(run.run([alike], jobs=0, profile=thorough))[0].verdict == "holds"
+    monkeypatch.setattr(run.seeds, "generator", twice)
+    for _ in ("measured", "read back"):
+        for finding in only(run.run([alike], jobs=0, out=tmp_path, profile=thorough)):
+            assert finding.verdict == "invalid"
+            assert finding.reason.startswith("two of its cells drew the same random numbers")
 
 
 def test_trials_that_are_all_copies_are_one_piece_of_evidence() -> None:
