@@ -134,7 +134,7 @@ class TrainingRun(ABC, Generic[TrialT, SavedT, NetworkT]):
             np.array(self.residual_norms),
             self.residual + self.y,
             converged,
-            self.counts,
+            list(self.counts),  # the run may go on
             self.preparation_counts,
             "" if converged else self.stopped,
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from verify import environment, forest_figure, plots, readme
+from verify import forest_figure, plots, readme, source
 from verify.__main__ import main
 from verify.claims import EXPERIMENTS
 
@@ -221,7 +221,7 @@ def test_command_compares_and_writes(
     claims = [result(claim.id, 1.0, [0.9, 1.1]) for each in EXPERIMENTS for claim in each.claims]
     for claim in claims:
         claim["seconds"] = 480 / len(claims)
-    about = {"code": environment.code_version(), "seed": 0, "profile": "default"}
+    about = {"code": source.code_version(), "seed": 0, "profile": "default"}
     path, text = tmp_path / "results.json", tmp_path / "README.md"
     text.write_text("| `sparsity.level` | level | 0.5 [0.4, 0.6] |\n")
     monkeypatch.setattr(readme, "README", text)

@@ -13,6 +13,8 @@ from verify import early
 if __name__ == "__main__":
     early.answer_ctrl_c()  # the imports below take a while
 
+from verify import source  # before them, for it says whether the files changed meanwhile
+
 # One thread for linear algebra, here and in the workers, which inherit this. It must be set before NumPy is
 # loaded: with more threads a busy neighbour slows a loop many times over, and two workers would compete for
 # each core.
@@ -258,6 +260,8 @@ def answer(
 ) -> int:
     """Do what the options say; returns the exit status."""
     check_options(options)
+    if problem := source.problem():
+        raise InputError(problem)
     if options.against is not None:
         return compare_revisions(options)
     if experiments is None:

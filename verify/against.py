@@ -44,7 +44,7 @@ import numpy as np
 from tqdm import tqdm
 
 from reference.notation import InputError
-from verify import environment
+from verify import environment, source
 from verify.cells import write_atomically
 from verify.counts import changes
 from verify.loops import LOOPS, Loop, Steps
@@ -179,7 +179,7 @@ class Found:
 
 
 @contextmanager
-def checked_out(revision: str, root: Path = environment.ROOT) -> Iterator[tuple[Path, str]]:
+def checked_out(revision: str, root: Path = source.ROOT) -> Iterator[tuple[Path, str]]:
     """Take the files of a git revision into a temporary folder, for as long as the context lasts.
 
     Parameters
@@ -437,7 +437,7 @@ def to_json(found: Found, **about: object) -> str:
     return json.dumps(content | {"broken": found.broken}, indent=2, allow_nan=False) + "\n"
 
 
-def run(options: argparse.Namespace, root: Path = environment.ROOT) -> tuple[Found, str]:
+def run(options: argparse.Namespace, root: Path = source.ROOT) -> tuple[Found, str]:
     """Do what the command line asks for: compare, write ``against.json``.
 
     Parameters

@@ -213,10 +213,21 @@ class Cell:
 
 @dataclass(frozen=True)
 class Measured:
-    """A cell's outcome: the canonical JSON of its result, and how long the measurement took in seconds."""
+    """A cell's outcome.
+
+    Parameters
+    ----------
+    result_text : str
+        The canonical JSON of its result.
+    seconds : float
+        How long the measurement took.
+    stream : str
+        Hash of the state that its Generator started from; cells that share one are copies, not independent trials.
+    """
 
     result_text: str
     seconds: float
+    stream: str
 
     @property
     def result(self) -> Result:
@@ -247,7 +258,7 @@ class CellStore:
 
     def save(self, cell: Cell, measured: Measured) -> None:
         """Write the cell's file atomically, over whatever is in its place."""
-        content = {**cell.identity, "result": measured.result, "seconds": measured.seconds}
+        content = {**cell.identity, "result": measured.result, "seconds": measured.seconds, "stream": measured.stream}
         content["hash"] = digest(canonical(content))
         path = self.path(cell)
         if path.is_dir() and not path.is_symlink():
@@ -280,7 +291,7 @@ class CellStore:
             found = content.pop("hash")
             genuine = found == digest(canonical(content))
             identity = {key: content[key] for key in cell.identity}
-            measured = Measured(canonical(content["result"]), float(content["seconds"]))
+            measured = Measured(canonical(content["result"]), float(content["seconds"]), str(content["stream"]))
         except FileNotFoundError:
             return None
         # Brackets nested thousands deep are a RecursionError.

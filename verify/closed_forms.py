@@ -334,7 +334,7 @@ def deep_preparation_work(fires: Patterns) -> int:
 def deep_work(
     states: Sequence[Patterns], trained: Sequence[int], budget: float | None, forward: Sequence[int]
 ) -> list[dict[str, int]]:
-    """Compute every counter of a deep run but that of the solve.
+    """Compute every counter of a deep run, that of the solve for the first iteration only: a factor and its use.
 
     Parameters
     ----------
@@ -355,7 +355,7 @@ def deep_work(
     depth, lowest = len(states[0]) - 1, trained[0]
     above = range(lowest + 1, depth + 1)
     factors = {layer: Factors(m, states[0][layer - 1].shape[1]) for layer in above}
-    work = []
+    work: list[dict[str, int]] = []
     for (now, then), read in zip(pairwise(states), forward, strict=True):
         counts = {
             "backward": sum(entries_read(now[layer], now[layer - 1]) for layer in above),
@@ -371,6 +371,8 @@ def deep_work(
             "rank": sum(factors[layer].rank for layer in above),
         }
         counts["factors"] += sum(factors[layer].forward_work(then[layer - 1]) for layer in above)
+        if not work:
+            counts["solve"] = n**3 // 3 + n * n
         work.append(counts)
     return work
 

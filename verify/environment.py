@@ -1,8 +1,8 @@
 """Where a run took place: versions, processor, and a fingerprint of the code that was measured.
 
-Two runs with the same *stamp* measure the same: source files of the three packages, libraries, processor. A
-stored cell carries the stamp and is reused under no other. A worker process measures only when it agrees with the
-process that started the run in what decides the numbers (`differences`).
+Two runs with the same *stamp* measure the same: source files of the three packages and the data that come with them
+(`verify.source`), libraries, processor. A stored cell carries the stamp and is reused under no other. A worker process
+measures only when it agrees with the process that started the run in what decides the numbers (`differences`).
 """
 
 from __future__ import annotations
@@ -12,41 +12,20 @@ import json
 import os
 import platform
 import subprocess
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("reference", "fast", "verify")
+from reference.notation import InputError
+from verify import source
+from verify.source import ROOT
+
 MUST_AGREE = ("python", "numpy", "scipy", "blas", "blas_threads", "code")
 """In what a worker must be like the process that started the run."""
 NO_EFFECT = ("revision", "executor")
 """What no number depends on: the code's hash says more than the commit, and workers must agree wherever they are."""
-
-
-def code_version(root: Path = ROOT) -> str:
-    """Hash the source files of the three packages.
-
-    Parameters
-    ----------
-    root : Path
-        Folder that holds the packages.
-
-    Returns
-    -------
-    str
-        16 hexadecimal digits, which change with any change of any source file.
-    """
-    digest = hashlib.sha256()
-    for package in PACKAGES:
-        for path in sorted((root / package).rglob("*.py")):
-            content = path.read_bytes()
-            digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode())
-            digest.update(content)
-    return digest.hexdigest()[:16]
 
 
 def revision(root: Path = ROOT) -> str | None:
@@ -101,15 +80,6 @@ def blas_name() -> str:
     return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
 
 
-@cache
-def loaded_code() -> str:
-    """Hash the source files as they were when this process first asked; see `code_version`.
-
-    A worker process that lives long has loaded its modules once; files that were changed since are not what it runs.
-    """
-    return code_version()
-
-
 def differences(expected: dict[str, str]) -> str:
     """Say in what this process is not as expected.
 
@@ -123,7 +93,7 @@ def differences(expected: dict[str, str]) -> str:
     str
         For instance ``"numpy 2.3.1, not 2.4.6"``; empty when nothing differs.
     """
-    found = must_agree(describe_libraries() | {"code": loaded_code()})
+    found = must_agree(describe_libraries() | {"code": source.loaded_code()})
     return ", ".join(
         f"{key} {found[key]}, not {value}".replace("_", " ") for key, value in expected.items() if found[key] != value
     )
@@ -166,8 +136,16 @@ def machine(environment: dict[str, Any]) -> str:
 
 
 def describe() -> dict[str, Any]:
-    """Describe the machine, the libraries and the code; plain JSON values."""
-    return {**describe_libraries(), **describe_machine(), "code": code_version(), "revision": revision()}
+    """Describe the machine, the libraries and the code; plain JSON values.
+
+    Raises
+    ------
+    InputError
+        What runs here is not what its files say; see `verify.source.problem`.
+    """
+    if problem := source.problem():
+        raise InputError(problem)
+    return {**describe_libraries(), **describe_machine(), "code": source.AT_START, "revision": revision()}
 
 
 def stamp(environment: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import io
 import zlib
 from dataclasses import dataclass
@@ -42,6 +43,9 @@ from reference.notation import (
 
 DIGITS = "digits"
 """The name under which the shipped handwritten digits are loaded."""
+
+DIGITS_SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
+"""Hash of their file."""
 
 DIGITS_ROWS = 100
 """Rows of the digits that are sampled unless told otherwise: few enough to run the reference as well."""
@@ -161,6 +165,9 @@ def load(source: str | Path, *, target: str | int | None = None) -> Table:
     """
     if str(source) == DIGITS:
         packed = resources.files("verify").joinpath("data", "digits.csv.gz").read_bytes()
+        # Processes read it at any time in a run, so a hash of the folder at its start would not do.
+        if hashlib.sha256(packed).hexdigest() != DIGITS_SHA256:
+            raise InputError(f"{DIGITS}: the file is not the one that comes with the package; install it again")
         return _read_text(_decode(gzip.decompress(packed), DIGITS), DIGITS, target, DIGITS_ROWS)
     path = Path(source)
     packed_text = path.suffix.lower() == ".gz"
@@ -296,12 +303,12 @@ def _read_text(text: str, name: str, target: str | int | None, default_rows: int
         raise InputError(
             f"{name}: only one column; pass features and a target, separated by commas, semicolons or tabs"
         )
-    header = tuple(cell.strip() for cell in lines[0][1]) if _is_header(lines[0][1]) else ()
+    header = tuple(cell.strip() for cell in lines[0][1]) if _is_header(lines) else ()
     body = lines[1:] if header else lines
     if not body:
         raise InputError(f"{name}: column names but no row of numbers; add at least one row")
     column = _target_column(target, header, width, name)
-    numbers = np.array([_parse(cells, place, header, name) for place, cells in body])
+    numbers = np.array([_parse(cells, place, header, name, first=place == lines[0][0]) for place, cells in body])
     features = tuple(title for index, title in enumerate(header) if index != column)
     label = f"column {column + 1}" + (f", {header[column]!r}" if header else "")
     description = (
@@ -322,6 +329,9 @@ def _read_text(text: str, name: str, target: str | int | None, default_rows: int
 
 def _split(text: str, name: str) -> tuple[list[tuple[int, list[str]]], str]:
     """Split text into lines of cells, each with its line number; blank lines are skipped."""
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise InputError(f"{name}: line {line} holds a NUL byte, so this is no text; save the file as UTF-8")
     first = next((line for line in text.splitlines() if line.strip()), None)
     if first is None:
         raise InputError(f"{name}: the file is empty; pass a file with at least one row of numbers")
@@ -351,19 +361,18 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _is_header(cells: list[str]) -> bool:
+def _is_header(lines: list[tuple[int, list[str]]]) -> bool:
     """Tell column names from a first row of data.
 
-    Names are a line without any number, or one whose two or more numbers count up by one from 0 or 1 (as data
-    frames write unnamed columns). Any other mixture is a row with a broken cell: it must not be skipped.
+    Names are a line without any number; or, as data frames write unnamed rows and columns, 0, 1, 2 and so on after a
+    first cell that is none, above a first column that counts likewise. Any other mixture is a row with a broken cell:
+    it must not be skipped.
     """
-    numbers = [_number(cell) for cell in cells]
-    present = [number for number in numbers if number is not None]
-    if not present:
+    first, *others = [_number(cell) for cell in lines[0][1]]
+    if first is None and all(number is None for number in others):
         return True
-    if len(present) in (1, len(cells)):
-        return False
-    return any(present == [start + index for index in range(len(present))] for start in (0.0, 1.0))
+    rows = [_number(cells[0]) for _, cells in lines[1:]]
+    return first is None and len(others) > 1 and others == [*range(len(others))] and rows == [*range(len(rows))]
 
 
 def _target_column(target: str | int | None, header: tuple[str, ...], width: int, name: str) -> int:
@@ -384,8 +393,8 @@ def _target_column(target: str | int | None, header: tuple[str, ...], width: int
     )
 
 
-def _parse(cells: list[str], place: int, header: tuple[str, ...], name: str) -> list[float]:
-    """Read one line of numbers."""
+def _parse(cells: list[str], place: int, header: tuple[str, ...], name: str, *, first: bool) -> list[float]:
+    """Read one line of numbers; the ``first`` of a file may be meant as something else."""
     numbers = []
     for index, cell in enumerate(cells):
         number = _number(cell)
@@ -400,7 +409,7 @@ def _parse(cells: list[str], place: int, header: tuple[str, ...], name: str) -> 
             raise InputError(f"{where} is {shown}, not a finite number; fill it or remove the line")
         raise InputError(
             f"{where} is {shown}, not a number; code categories as numbers, write decimals with a point, "
-            "or remove the column"
+            "or remove the column" + ("; in a line of column names none may be a number" if first else "")
         )
     return numbers
 

@@ -30,12 +30,13 @@ from pathlib import Path
 
 from reference.notation import InputError
 from verify import environment
+from verify.source import ROOT
 
 SHARE = 0.9
 """Least share of mutants killed."""
 PACKAGES = ("fast", "reference")
-SURVIVORS = environment.ROOT / "tests" / "survivors.txt"
-MUTANTS = environment.ROOT / "mutants"
+SURVIVORS = ROOT / "tests" / "survivors.txt"
+MUTANTS = ROOT / "mutants"
 KILLED = frozenset({1, 3, 24, -24, 36, 152, 255, -9, -11})
 """Exit codes: tests failed, pytest itself failed; out of time; killed, segmentation fault."""
 MUTMUT = (sys.executable, "-c", "from mutmut.__main__ import cli; cli()", "run")
@@ -71,7 +72,7 @@ class Mutant:
 # ---- what mutmut found ---------------------------------------------------------------------------
 
 
-def modules(root: Path = environment.ROOT) -> list[str]:
+def modules(root: Path = ROOT) -> list[str]:
     """List the modules that are mutated, by their full names."""
     return [f"{package}.{path.stem}" for package in PACKAGES for path in sorted((root / package).glob("[!_]*.py"))]
 
@@ -277,7 +278,7 @@ def run(names: Sequence[str], jobs: int) -> None:
     if importlib.util.find_spec("mutmut") is None:
         raise InputError("mutmut is not installed; run python -m pip install -e '.[mutation]'")
     command = [*MUTMUT, "--max-children", str(jobs), *names]
-    status = subprocess.run(command, cwd=environment.ROOT, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}).returncode
+    status = subprocess.run(command, cwd=ROOT, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}).returncode
     if status:
         raise InputError(f"mutmut ended with exit status {status}; it says why above")
 

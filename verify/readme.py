@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from reference.notation import InputError
-from verify import environment
 from verify.cells import write_atomically
+from verify.source import ROOT, code_version
 
-README = environment.ROOT / "README.md"
+README = ROOT / "README.md"
 
 FORMULAS = frozenset(
     {
@@ -327,7 +327,7 @@ def load(path: Path) -> dict[str, Any]:
             check_claim(claim)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read ({error}); python -m verify writes it") from error
-    wanted = {"code": environment.code_version(), "seed": 0, "profile": "default"}
+    wanted = {"code": code_version(), "seed": 0, "profile": "default"}
     for key, is_wanted in wanted.items():
         if stated[key] != is_wanted:
             raise InputError(f"{path} has {key} {stated[key]!r}, not {is_wanted!r}; run python -m verify again")

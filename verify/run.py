@@ -8,8 +8,9 @@ A run has three steps that can be told apart afterwards::
 
 Cells that read the clock come last, one at a time, in one process of this machine, whose clock and processor the
 environment describes, with nothing of this run beside them. The others run on any `concurrent.futures.Executor`,
-in an order that mixes all experiments, so that the time left can be estimated from the time taken. Each worker
-process first makes sure that it runs the same code and libraries.
+in an order that mixes all experiments, so that the time left can be estimated from the time taken. Every process
+makes sure with every cell that it runs the same code and libraries. An edit during a run changes nothing in processes
+that have their modules loaded; where one loads a module after it, cells give no result and are not stored.
 
 No failure is silent and none is fatal to the rest: a cell that raises, a result that is not finite, a claim
 that its experiment does not decide, trials that are copies of each other make the claims *invalid*, with the
@@ -46,7 +47,7 @@ from tqdm import tqdm
 
 from reference.notation import InputError
 from verify import environment, seeds
-from verify.cells import Cell, CellStore, CorruptCellError, Measured, canonical
+from verify.cells import Cell, CellStore, CorruptCellError, Measured, canonical, digest
 from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result
 
 Measure = Callable[[Inputs, np.random.Generator, CodeUnderTest], Result]
@@ -341,13 +342,14 @@ def measure_cell(measure: Measure, cell: Cell, code: CodeUnderTest) -> Measured 
         Or, in words, what was raised: an exception itself may not survive the way back from another process.
     """
     rng = seeds.generator(cell.seed, cell.experiment, cell.inputs)
+    stream = digest(canonical(rng.bit_generator.state))
     start = time.perf_counter()
     try:
         result: object = measure(copy.deepcopy(cell.inputs), rng, code)
         seconds = time.perf_counter() - start
         if not isinstance(result, dict):
             return f"the measurement returned {type(result).__name__}, not a dict"
-        return Measured(canonical(result), seconds)
+        return Measured(canonical(result), seconds, stream)
     except Exception as error:
         return in_words(error)
 
@@ -356,8 +358,8 @@ ONE_AT_A_TIME = threading.Lock()
 """A worker process may have several threads; some cells measure memory, which threads share."""
 
 
-def measure_elsewhere(expected: dict[str, str], measure: Measure, cell: Cell, code: CodeUnderTest) -> Measured | str:
-    """Measure one cell in another process, if that runs the same code; this is what a worker runs.
+def measure_alike(expected: dict[str, str], measure: Measure, cell: Cell, code: CodeUnderTest) -> Measured | str:
+    """Measure one cell, if this process runs the code that the run is about; this is what a worker runs.
 
     Parameters
     ----------
@@ -369,16 +371,19 @@ def measure_elsewhere(expected: dict[str, str], measure: Measure, cell: Cell, co
     Returns
     -------
     Measured or str
-        As `measure_cell`, or where the worker differs.
+        As `measure_cell`, or where this process differs.
     """
-    unlike = environment.differences(expected)
+    with ONE_AT_A_TIME:
+        unlike = environment.differences(expected)
+        measured = "" if unlike else measure_cell(measure, cell, code)
+        # Perhaps the measurement itself loaded a module, one that was changed since the run started.
+        unlike = unlike or environment.differences(expected)
     if unlike:
         return (
-            f"a worker process runs other code or libraries than this run ({unlike}); change no file during a run, "
+            f"its process runs other code or libraries than this run ({unlike}); change no file during a run, "
             "and start workers anew after a change"
         )
-    with ONE_AT_A_TIME:
-        return measure_cell(measure, cell, code)
+    return measured
 
 
 class Progress:
@@ -555,9 +560,7 @@ class Sweep:
     def submit(self, executor: Executor, cell: Cell) -> Future[Measured | str]:
         """Hand one cell to an executor."""
         wanted = self.plans[cell.name]
-        if isinstance(executor, InThisProcess):
-            return executor.submit(measure_cell, wanted.experiment.measure, cell, wanted.code)
-        return executor.submit(measure_elsewhere, self.expected, wanted.experiment.measure, cell, wanted.code)
+        return executor.submit(measure_alike, self.expected, wanted.experiment.measure, cell, wanted.code)
 
     def record(self, cell: Cell, outcome: Measured | str) -> None:
         """Keep an outcome; on disk too, unless it is an error, which deserves another try."""
@@ -672,6 +675,8 @@ def decide(planned: Plan, outcomes: dict[str, Measured | str]) -> Decision:
         first, words = failed[0]
         where = canonical(first.inputs)
         problem = f"{len(failed)} of {len(found)} cells gave no result; the first, {where}: {words}"
+    elif len({outcome.stream for _, outcome in found if isinstance(outcome, Measured)}) < len(found):
+        problem = "two of its cells drew the same random numbers, so they are one piece of evidence"
     elif all_copies([(cell, outcome) for cell, outcome in found if isinstance(outcome, Measured)]):
         problem = "trials that differ in nothing but their seed gave one result, so they are one piece of evidence"
     findings: dict[str, Finding] = {}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import gzip
 import inspect
 import tracemalloc
@@ -30,8 +31,10 @@ from fast.gauss_newton import (
     sample_scores,
     train,
 )
+from fast.multi_layer_gauss_newton import MultiLayerRun
 from fast.regression import ACCURACY
 from fast.watched_pairs import MOST_LOST, PHASES, WatchedPairs
+from reference.multi_layer import initialize as initialize_deep
 from reference.notation import DivergenceError, InputError, NothingFiresError, SingularGramError
 from reference.regression import rounding_floor
 from reference.safeguard import Step
@@ -227,6 +230,23 @@ def test_training_can_go_on_from_its_own_result() -> None:
     first = train(network, X, y, iterations=2)
     second = train(first.network, X, y, iterations=2)
     np.testing.assert_allclose(second.residual_norms, whole.residual_norms[2:], rtol=1e-6, atol=1e-13)
+
+
+@pytest.mark.parametrize("start", [EventRun, TreeRun, partial(MultiLayerRun, trained_layers=(1, 2))])
+def test_what_was_taken_from_a_run_stays_as_it_is_when_the_run_goes_on(start: Callable[..., Any]) -> None:
+    network, X, y = trainable()
+    if start not in (EventRun, TreeRun):
+        network = initialize_deep(200, X.shape[1], 2, shift=0.5, rng=np.random.default_rng(1))
+    run = start(network, X, y)
+    run.iterate()
+    kept = run.trace(0.0)
+
+    def content() -> list[Any]:
+        return [kept.network.predict(X).tolist(), kept.residual_norms.tolist(), kept.predictions.tolist(), kept.counts]
+
+    before = copy.deepcopy(content())
+    run.iterate()
+    assert content() == before
 
 
 def test_randomness_is_reproducible_and_required_by_the_sketch_alone() -> None:

@@ -18,12 +18,12 @@ from numpy.typing import ArrayLike
 import fast.gauss_newton
 from reference.notation import InputError
 from verify import __main__ as command
-from verify import against, environment
+from verify import against, source
 from verify.against import NO_DIFFERENCE, NO_EVIDENCE, Comparison, Tree
 from verify.loops import LOOPS, Load, Loop, Setting, Steps
 from verify.statistics import Interval
 
-ROOT, RUN = environment.ROOT, against.run
+ROOT, RUN = source.ROOT, against.run
 TOY = "import toy_clock\n\ndef work():\n    toy_clock.now += {seconds}\n    return {count}\n"
 STEADY = TOY.format(seconds=1.0, count=7)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import struct
 import zipfile
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,21 @@ def test_digits_are_the_stated_file() -> None:
     assert digits.default_rows == DIGITS_ROWS
 
 
+def test_other_digits_than_those_shipped_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = resources.files("verify").joinpath("data", "digits.csv.gz").read_bytes()
+    (tmp_path / "data").mkdir()
+    monkeypatch.setattr(resources, "files", lambda package: tmp_path)
+    (tmp_path / "data" / "digits.csv.gz").write_bytes(shipped)
+    assert len(load("digits").X) == 1797
+    fewer = b"\n".join(gzip.decompress(shipped).splitlines()[:200])
+    for other in (shipped[:3000], gzip.compress(fewer)):
+        (tmp_path / "data" / "digits.csv.gz").write_bytes(other)
+        with pytest.raises(InputError, match="digits: the file is not the one that comes with the package; install"):
+            load("digits")
+
+
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
-@pytest.mark.parametrize("header", ["", "a{0}b{0}c\n", "0{0}1{0}c\n", "1{0}2{0}c\n", '"a"{0}"b"{0}"c"\n'])
+@pytest.mark.parametrize("header", ["", "a{0}b{0}c\n", '"a"{0}"b"{0}"c"\n', "a{0}{0}c\n"])
 def test_csv_separators_and_headers(tmp_path: Path, separator: str, header: str) -> None:
     text = (header + "1{0}2{0}3\n\n4{0}-5e-1{0} 6 \r\n").format(separator)
     read = load(written(tmp_path, text))
@@ -53,6 +67,22 @@ def test_csv_separators_and_headers(tmp_path: Path, separator: str, header: str)
     assert ("with column names" in read.description) == bool(header)
 
 
+@pytest.mark.parametrize("index", ["", "index"])
+def test_names_that_count_up_are_known_by_the_index_below_the_first(tmp_path: Path, index: str) -> None:
+    read = load(written(tmp_path, f"{index},0,1\n0,7,8\n1,9,10\n"))
+    assert read.X.tolist() == [[0.0, 7.0], [1.0, 9.0]]
+    assert read.features == (index, "0")
+
+
+@pytest.mark.parametrize(
+    "first", ["1,2,x", "0,1,NA", "0,1,", "NA,0,1", ",0,1", "NA,1,2", "x,NA,0", "0,x,1", "x,0,2", "1,2,y"]
+)
+def test_a_broken_first_row_is_not_taken_for_names(tmp_path: Path, first: str) -> None:
+    """Nor dropped without a word, with the rows below it read as if they were all."""
+    with pytest.raises(InputError, match=r"line 1, column \d is (an empty cell|'(x|y|NA)', not a number; .* names)"):
+        load(written(tmp_path, f"{first}\n3,4,5\n6,7,8\n"))
+
+
 def test_csv_may_be_compressed_and_carry_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "file.csv.gz"
     path.write_bytes(gzip.compress("\ufeffa,y\n1,2\n".encode()))
@@ -61,11 +91,11 @@ def test_csv_may_be_compressed_and_carry_a_byte_order_mark(tmp_path: Path) -> No
     assert read.y.tolist() == [2.0]
 
 
-@pytest.mark.parametrize(("target", "expected"), [(None, 3.0), ("b", 2.0), ("1", 2.0), (2, 2.0), ("3", 3.0)])
+@pytest.mark.parametrize(("target", "expected"), [(None, 3.0), ("b", 2.0), ("1", 3.0), (2, 2.0), ("3", 3.0)])
 def test_target_by_name_before_number(tmp_path: Path, target: str | int | None, expected: float) -> None:
-    # The second of the columns 0, 1, c is named "1": the name wins over the number.
-    header = "0,1,c\n" if target == "1" else "a,b,c\n"
-    assert load(written(tmp_path, header + "1,2,3\n"), target=target).y.tolist() == [expected]
+    # The third of the columns index, 0, 1 is named "1": the name wins over the number.
+    header = "index,0,1\n" if target == "1" else "a,b,c\n"
+    assert load(written(tmp_path, header + "0,2,3\n"), target=target).y.tolist() == [expected]
 
 
 def test_npz_is_read(tmp_path: Path) -> None:
@@ -97,6 +127,8 @@ def test_npz_is_read(tmp_path: Path) -> None:
         ("nan,2\n", "line 1, column 1 is 'nan', not a finite number; fill it"),
         ("1,2\n3,-inf\n", "line 2, column 2 is '-inf', not a finite number"),
         ("1," + "x" * 99 + "\n", "x{40}\\.\\.\\.'"),
+        ("1,2,3\n1,2,\x003\n", "line 2 holds a NUL byte, so this is no text; save"),
+        ("\x001,2\n3,4\n", "line 1 holds a NUL byte"),
         (
             '1,2\n"' + "3" * 200_000 + '",4\n',
             "line 2 cannot be split into cells .*; check its quotation marks",

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from reference.notation import InputError
-from verify import environment, mutation
+from verify import mutation
 from verify.mutation import Mutant, check, mutants, problems, read_survivors
+from verify.source import ROOT
 
 SOURCE = '''\
 def gram(a, b):
@@ -236,7 +237,7 @@ def test_a_mutant_meets_its_own_tests_and_the_quickest_others(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plugins = request.config.pluginmanager.get_plugins()
-    path = str(environment.ROOT / "tests" / "conftest.py")
+    path = str(ROOT / "tests" / "conftest.py")
     conftest = next(plugin for plugin in plugins if getattr(plugin, "__file__", None) == path)
 
     def chosen(mutant: str, names: list[str]) -> list[str]:
@@ -259,7 +260,7 @@ def test_listed_survivors_are_lines_of_the_source() -> None:
     listed = read_survivors(mutation.SURVIVORS.read_text(encoding="utf-8"))
     assert listed.keys() <= set(mutation.modules())
     for module, reasons in listed.items():
-        path = environment.ROOT / f"{module.replace('.', '/')}.py"
+        path = ROOT / f"{module.replace('.', '/')}.py"
         source = " ".join(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
         for change in reasons:
             function, _, lines = change.partition(": ")

@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fast.gauss_newton import EventRun
+from fast.watched_pairs import WatchedPairs
 from reference.notation import InputError
 from reference.two_layer import initialize, shift_for
 from verify import page_witness as pages
 from verify import problems, seeds
 from verify.claims import cost, page_witness
+from verify.claims.events import Seen
 from verify.experiment import CodeUnderTest, Finding, Inputs, Profile
 from verify.faults.fault import Fault, check
 from verify.faults.page_witness import FAULTS, PrivateCopyTree, of
@@ -134,3 +137,30 @@ def test_the_tripwire_is_blind_to_what_only_compares_and_pages_to_a_private_copy
     assert cost.run_ignores_poison(network, problem, honest, comparing)
     found = verdicts(CodeUnderTest(start=PrivateCopyTree), partial(of, "tree"))
     assert found["page_witness.rows"] == ("holds" if TELLS else "undecided")
+
+
+def test_a_run_that_comes_back_to_a_copy_goes_on_as_if_nobody_looked() -> None:
+    """A safeguarded run does so after steps that it takes back."""
+    rng = np.random.default_rng(0)
+    problem = problems.make("random", 8, 8, rng)
+    network = initialize(1 << 12, 8, shift=shift_for(1 << 12, page_witness.ALPHA), rng=rng)
+    norms = []
+    for seen in (None, Seen()):
+        run = EventRun(network, problem.X, problem.y, step="safeguarded")
+        for _ in range(3):
+            if seen is not None:
+                seen.attach(run)
+            run._restore(run._save())
+            run.iterate()
+        assert isinstance(run.watched, WatchedPairs)
+        norms.append(run.residual_norms)
+    assert norms[0] == norms[1]
+
+
+def test_a_view_notes_what_is_asked_for_by_index() -> None:
+    values, asked = np.arange(6.0), []  # type: ignore[var-annotated]
+    view = page_witness.noting(values, asked)
+    np.testing.assert_array_equal(view[:4][[1, 3, 3]], [1.0, 3.0, 3.0])
+    view[[0, 5]] = -1.0
+    assert values[5] == -1.0
+    assert [list(indices) for indices in asked] == [[1, 3, 3]]

@@ -16,6 +16,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecu
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ import pytest
 
 from reference.notation import InputError
 from verify import cells as stored
-from verify import environment, run
+from verify import environment, run, source
 from verify.cells import Cell, CellStore, CorruptCellError, Measured, canonical, sole_use, write_atomically
 from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result, Verdict
 from verify.seeds import generator
@@ -196,7 +197,9 @@ def test_cells_of_another_seed_code_or_experiment_are_not_reused(
 ) -> None:
     run.run([TOY], jobs=0, out=tmp_path)
     if change == "stamp":
-        monkeypatch.setattr(environment, "code_version", lambda: "other")
+        monkeypatch.setattr(source, "code_version", lambda: "other")
+        monkeypatch.setattr(source, "AT_START", "other")
+        monkeypatch.setattr(source, "FOUND", {})
     other = replace(TOY, name="other") if change == "name" else TOY
     assert run.run([other], jobs=0, out=tmp_path, seed=int(change == "seed")).reused == 0
 
@@ -351,11 +354,78 @@ def test_a_worker_that_runs_something_else_gives_no_evidence(
 
 
 def test_code_is_compared_as_it_was_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = environment.loaded_code()
-    monkeypatch.setattr(environment, "code_version", lambda: "changed")
-    assert environment.loaded_code() == before
     expected = environment.must_agree(environment.describe())
-    assert environment.differences(expected) == f"code {before}, not changed"
+    assert environment.differences(expected) == ""
+    monkeypatch.setattr(source, "FOUND", dict(source.FOUND))
+    monkeypatch.setattr(source, "code_version", lambda: "changed")
+    assert environment.differences(expected) == "", "what is in memory stays as it was"
+    monkeypatch.setitem(sys.modules, "one_more", ModuleType("one_more"))
+    assert environment.differences(expected) == f"code changed, not {source.AT_START}"
+    monkeypatch.undo()
+    assert environment.differences(expected) == ""
+
+
+def test_a_module_that_changed_before_a_cell_loaded_it_spoils_the_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the measurement itself imports it, so that all was well before."""
+
+    def loads(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Result:
+        monkeypatch.setattr(source, "code_version", lambda: "changed")
+        monkeypatch.setitem(sys.modules, "one_more", ModuleType("one_more"))
+        return measure(inputs, rng, code)
+
+    monkeypatch.setattr(source, "FOUND", dict(source.FOUND))
+    finding = only(run.run([replace(TOY, measure=loads)], jobs=0, out=tmp_path))[0]
+    assert finding.verdict == "invalid"
+    assert f"(code changed, not {source.AT_START}); change no file during a run" in finding.reason
+    assert cell_files(tmp_path) == []
+
+
+def test_nothing_is_measured_when_files_changed_since_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as while own data were trained on, or while the packages were loaded."""
+    monkeypatch.setattr(source, "code_version", lambda: "changed")
+    with pytest.raises(InputError, match="changed since this process started; change none during a run"):
+        run.run([TOY], jobs=0, out=tmp_path)
+    assert cell_files(tmp_path) == []
+
+
+def test_nothing_is_measured_when_a_package_is_imported_from_another_folder(tmp_path: Path) -> None:
+    """The harness of this folder and a copy of ``fast`` in another, as ``PYTHONPATH`` may have it."""
+    (tmp_path / "cwd" / "fast").mkdir(parents=True)
+    for path in (ROOT / "fast").glob("*.py"):
+        (tmp_path / "cwd" / "fast" / path.name).write_bytes(path.read_bytes())
+    done = subprocess.run(
+        [sys.executable, "-m", "verify", "--claims", "sparsity", "--jobs", "0", "--out", "out"],
+        cwd=tmp_path / "cwd",
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert f"Python imports fast from {tmp_path / 'cwd'}, but verify from {ROOT}" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "cwd" / "out").exists()
+
+
+@pytest.mark.parametrize("problem", ["", "namespace", "archive"])
+def test_packages_are_where_the_hashed_files_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, problem: str) -> None:
+    for package in source.PACKAGES:
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+        loaded = ModuleType(package)
+        loaded.__file__ = str(tmp_path / package / "__init__.py")
+        monkeypatch.setitem(sys.modules, package, loaded)
+    if problem == "namespace":
+        sys.modules["fast"].__file__ = None
+    if problem == "archive":  # imported, but no file that could be hashed
+        (tmp_path / "fast" / "__init__.py").unlink()
+    expected = {"": "", "namespace": "fast from no file", "archive": f"fast from {tmp_path}"}[problem]
+    assert source.elsewhere(tmp_path) == expected
+    assert source.elsewhere(tmp_path / "other").startswith("reference from")
 
 
 class Cancelling(Executor):
@@ -450,7 +520,7 @@ def test_leftovers_of_dead_processes_are_cleared_away(tmp_path: Path) -> None:
 
 def test_storing_returns_every_bit(tmp_path: Path) -> None:
     values = [0.1, 1 / 3, 5e-324, -0.0, 2**53 + 0.0, 10**30]
-    measured = Measured(canonical({"values": values}), 0.25)
+    measured = Measured(canonical({"values": values}), 0.25, "stream")
     cell = Cell("toy", {"m": 1}, 0, "stamp")
     store = CellStore(tmp_path)
     assert store.load(cell) is None
@@ -511,6 +581,27 @@ def raises(*_: object) -> list[Inputs]:
 def test_a_broken_experiment_is_invalid(change: dict[str, Any], words: str) -> None:
     assert verdicts(replace(TOY, **change)) == {"invalid"}
     assert words in reasons(replace(TOY, **change))
+
+
+def test_cells_that_share_their_random_numbers_are_one_piece_of_evidence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every trial counted twice: the results themselves may differ in some point, or agree by honest chance."""
+
+    def twice(root: int, name: str, inputs: Inputs) -> np.random.Generator:
+        return generator(root, name, {**inputs, "seed": inputs["seed"] // 2})
+
+    def discrete(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Result:
+        return {"value": float(rng.integers(2)), "m": inputs["m"]}
+
+    alike = replace(TOY, measure=discrete)
+    thorough = Profile(thorough=True)
+    assert only(run.run([alike], jobs=0, profile=thorough))[0].verdict == "holds"
+    monkeypatch.setattr(run.seeds, "generator", twice)
+    for _ in ("measured", "read back"):
+        for finding in only(run.run([alike], jobs=0, out=tmp_path, profile=thorough)):
+            assert finding.verdict == "invalid"
+            assert finding.reason.startswith("two of its cells drew the same random numbers")
 
 
 def test_trials_that_are_all_copies_are_one_piece_of_evidence() -> None:
@@ -614,16 +705,22 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch: pytest
     assert log.getvalue().splitlines()[-1].startswith("verify: 6 of 6 cells")
 
 
-def test_code_version_changes_with_any_source_file(tmp_path: Path) -> None:
-    for package in environment.PACKAGES:
-        (tmp_path / package).mkdir()
+def test_code_version_changes_with_any_file_of_source_or_data(tmp_path: Path) -> None:
+    for package in source.PACKAGES:
+        (tmp_path / package / "inner").mkdir(parents=True)
         (tmp_path / package / "module.py").write_text("x = 1\n")
-    before = environment.code_version(tmp_path)
-    assert environment.code_version(tmp_path) == before
-    (tmp_path / "notes.txt").write_text("not code")
-    assert environment.code_version(tmp_path) == before
-    (tmp_path / "fast" / "module.py").write_text("x = 2\n")
-    assert environment.code_version(tmp_path) != before
+    (tmp_path / "verify" / "data").mkdir()
+    before = source.code_version(tmp_path)
+    assert source.code_version(tmp_path) == before
+    for name in ("notes.txt", "verify/notes.txt", "verify/data/.hidden"):
+        (tmp_path / name).write_text("no code")
+    assert source.code_version(tmp_path) == before
+    seen = {before}
+    for name in ("fast/module.py", "reference/inner/more.py", "verify/data/digits.csv.gz", "verify/data/other"):
+        (tmp_path / name).write_text("x = 2\n")
+        assert source.code_version(tmp_path) not in seen
+        seen.add(source.code_version(tmp_path))
+    assert len(seen) == 5
 
 
 def test_environment_is_plain_and_stamped() -> None:

@@ -243,14 +243,13 @@ class Seen:
         watched = run.watched
         # A run that has gone over to dense arrays looks at everything, and keeps its own weights.
         if hasattr(watched, "row") and "try_step" not in vars(watched):
-            watched.try_step = self._told(watched)
+            watched.try_step = self._told(run)
             watched.weights = self._told_rows(watched.weights)
 
-    def _told(self, watched: Any) -> Callable[[FloatArray], Any]:  # noqa: ANN401
-        try_step = watched.try_step
-
+    def _told(self, run: Any) -> Callable[[FloatArray], Any]:  # noqa: ANN401
         def trying(g: FloatArray) -> Any:  # noqa: ANN401
-            trial = try_step(g)
+            watched = run.watched  # a safeguarded run may come back to a copy, which has this function, too
+            trial = type(watched).try_step(watched, g)
             self.looked = np.append(self.looked, watched.neurons[watched.row[trial.looked]])
             return trial
 

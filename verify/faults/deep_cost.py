@@ -7,6 +7,7 @@ from functools import partial
 from fast.multi_layer_baselines import train_multi_layer_dense
 from verify.experiment import Inputs
 from verify.faults.deep_routines import (
+    FreeSolve,
     HiddenScan,
     WholeProducts,
     WithoutBounds,
@@ -68,6 +69,14 @@ FAULTS: tuple[Fault, ...] = (
             "deep_cost.witness": "fails",
         },
         {"deep_train": partial(train_by, HiddenScan), "start_deep": HiddenScan},
+        only=narrow,
+    ),
+    Fault(
+        "free-solve",
+        "The solve counts no work.",
+        "cost",
+        {"deep_cost.exact": "fails"},
+        {"deep_train": partial(train_by, FreeSolve)},
         only=narrow,
     ),
     Fault(

@@ -110,6 +110,13 @@ class WithoutBounds(MultiLayerRun):
         self.certified = [Unbounded() for _ in self.certified]
 
 
+class FreeSolve(MultiLayerRun):
+    """Counts no work for solving."""
+
+    def _count(self, **work: int) -> None:
+        super()._count(**work | {"solve": 0} if "solve" in work else work)
+
+
 def train_last_layer_with_its_shift_frozen(
     network: Network,
     X: FloatArray,

@@ -15,11 +15,12 @@ from fast.regression import solve_cholesky
 from fast.training_run import Solver
 from fast.two_layer import StartingNetwork
 from fast.watched_pairs import Trial, WatchedPairs
+from fast.watched_pairs import _near_pairs as near_pairs
 from reference.notation import FloatArray, IntArray
 from reference.trace import Trace
 from reference.two_layer import TwoLayerNetwork
-from verify.experiment import Inputs, Verdict
-from verify.faults.fault import Fault, Kind
+from verify.experiment import CodeUnderTest, Inputs, Verdict
+from verify.faults.fault import Fault, Kind, call_with
 
 
 def few_cells(inputs: Inputs) -> bool:
@@ -136,6 +137,44 @@ class Stray(TreeRun):
         silent = np.flatnonzero((weights @ self.X.T < end.shift).all(axis=1))[:1]
         weights[silent] *= 1 - 1e-9
         return replace(trace, network=TwoLayerNetwork(weights, end.signs, end.shift))
+
+
+class Shared(TreeRun):
+    """Gives away a network whose weights go on changing with the run."""
+
+    def iterate(self) -> None:
+        """Take one step, and write its weights into those given away."""
+        super().iterate()
+        self.given_away: Any = getattr(self, "given_away", self._network().to_dense())
+        self.given_away.weights.flags.writeable = True
+        self.given_away.weights[:] = self._network().to_dense().weights
+
+    def trace(self, tolerance: float) -> Trace[Any]:
+        """Return the run, with that network."""
+        return replace(super().trace(tolerance), network=self.given_away)
+
+
+def no_negative_shift(weights: FloatArray, X: FloatArray, shift: float, band: float) -> Any:  # noqa: ANN401
+    """Compare scores with 0 where the shift is negative."""
+    return near_pairs(weights, X, max(shift, 0.0), band)
+
+
+def short_keys(weights: FloatArray, X: FloatArray, shift: float, band: float) -> Any:  # noqa: ANN401
+    """Keep 16 bits of a neuron's number."""
+    neurons, points, excesses = near_pairs(weights, X, shift, band)
+    return neurons % (1 << 16), points, excesses
+
+
+def at_width(width: int, inputs: Inputs) -> bool:
+    """Keep the cell of one width."""
+    return bool(inputs["seed"] == 0 and inputs["width"] == width)
+
+
+def of_the_start(identity: str, description: str, near: Callable[..., object], width: int) -> Fault:
+    """Make a fault of how events read the weights at the start, which shows at one width."""
+    patched = partial(call_with, "fast.watched_pairs._near_pairs", near, CodeUnderTest().train)
+    verdicts: dict[str, Verdict] = {"equality.events": "fails", "equality.events_sketch": "fails"}
+    return Fault(identity, description, "value", verdicts, {"train": patched}, only=partial(at_width, width))
 
 
 class ShortEventStep(EventRun):
@@ -261,6 +300,12 @@ FAULTS: tuple[Fault, ...] = (
         RecurrentResidual, "cholesky", "sketch",
     ),
     planted("stray-neuron", "A neuron that never fires moves; no prediction changes.", Stray, "one_step"),
+    Fault(
+        "network-goes-along", "A network taken from a run changes as the run goes on.", "value",
+        {"equality.one_step": "fails"}, {"start": Shared}, only=few_cells,
+    ),
+    of_the_start("events-negative-shift", "Events take a negative shift for 0.", no_negative_shift, 9000),
+    of_the_start("events-short-keys", "Events number neurons in 16 bits.", short_keys, 70000),
     planted(
         "events-step-0.9", "The event-driven loop takes 0.9 of each step.", ShortEventStep,
         "one_step", "events", "events_sketch",

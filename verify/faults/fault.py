@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal
+from unittest import mock
 
 from reference.notation import InputError
 from verify.experiment import CodeUnderTest, Experiment, Inputs, Verdict
@@ -57,6 +58,14 @@ class Fault:
     def experiments(self) -> tuple[str, ...]:
         """Names of the experiments that must catch it."""
         return tuple(dict.fromkeys(claim.split(".")[0] for claim in self.caught_by))
+
+
+def call_with(
+    target: str, other: object, call: Callable[..., object], *arguments: object, **options: object
+) -> object:
+    """Call a routine while something that it uses, named by its full path, is replaced."""
+    with mock.patch(target, other):
+        return call(*arguments, **options)
 
 
 def check(experiments: Sequence[Experiment], faults: Sequence[Fault]) -> None:

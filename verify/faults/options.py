@@ -25,8 +25,8 @@ from reference.notation import FloatArray, IntArray
 from reference.sketch import SparseEmbeddingDraw, TensorSketchDraw, TensorSRHTDraw
 from reference.trace import Trace
 from reference.two_layer import TwoLayerNetwork
-from verify.experiment import Inputs
-from verify.faults.fault import Fault
+from verify.experiment import CodeUnderTest, Inputs
+from verify.faults.fault import Fault, call_with
 
 Train = Callable[..., Trace[Any]]
 
@@ -144,6 +144,12 @@ def forget_normalization(path: str) -> Any:  # noqa: ANN401
     return replace(network, normalized=False) if isinstance(network, MultiLayerNetwork) else network
 
 
+def not_doubled(current: float, trial: float, step_length: float) -> bool:
+    """Take a residual for a smaller one unless it has doubled."""
+    del step_length
+    return trial <= 2 * current
+
+
 DEEP: Train = fast.multi_layer_gauss_newton.train
 
 FAULTS: tuple[Fault, ...] = (
@@ -180,6 +186,19 @@ FAULTS: tuple[Fault, ...] = (
         {"options.safeguarded": "fails"},
         {"deep_train": partial(changes_option, train=DEEP, option="step", to={"step": "full"})},
         only=partial(of, "deep"),
+    ),
+    Fault(
+        "safeguard-lets-climb",
+        "The rule that both sides share lets the residual double.",
+        "value",
+        {"options.safeguarded": "fails"},
+        {
+            routine: partial(
+                call_with, "reference.safeguard.fallen", not_doubled, getattr(CodeUnderTest(), routine)
+            )
+            for routine in ("train", "reference_train", "deep_train", "deep_reference_train")
+        },
+        only=partial(of, "shallow"),
     ),
     Fault(
         "steps-counted-twice",

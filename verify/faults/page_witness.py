@@ -9,11 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 
+from fast.all_pairs import AllTrial
 from fast.certified_scores import CertifiedScores
-from fast.gauss_newton import EventRun, TreeRun
+from fast.gauss_newton import EventRun, TreeRun, TreeTrial
+from fast.jacobian import FiredJacobian
 from fast.low_rank import LowRankWeights
 from fast.multi_layer_gauss_newton import InputsOfALayer, LastLayer, MultiLayerRun, State
+from fast.output_layer import JointRun
 from fast.threshold_search import ThresholdForest
+from fast.watched_pairs import DueQueue, Trial, WatchedPairs
 from reference.notation import FloatArray, IntArray
 from verify.experiment import Inputs
 from verify.faults.fault import Fault
@@ -47,6 +51,70 @@ class ComparingEvents(EventRun):
         super().iterate()
 
 
+class TryingTree(TreeRun):
+    """Looks at all weights whenever a step is tried."""
+
+    def _norm_after(self, trial: TreeTrial) -> float:
+        compare(self.initial.weights)
+        return super()._norm_after(trial)
+
+
+class TryingEvents(EventRun):
+    """Looks at all weights whenever a step is tried."""
+
+    def _norm_after(self, trial: Trial | AllTrial) -> float:
+        compare(self.initial.weights)
+        return super()._norm_after(trial)
+
+
+class SolvingTree(TreeRun):
+    """Looks at all weights when it solves without a factor."""
+
+    def _solve_conjugate(self) -> FloatArray:
+        compare(self.initial.weights)
+        return super()._solve_conjugate()
+
+
+class SolvingEvents(EventRun):
+    """Looks at all weights when it solves without a factor."""
+
+    def _solve_conjugate(self) -> FloatArray:
+        compare(self.initial.weights)
+        return super()._solve_conjugate()
+
+
+class ComparingJoint(JointRun):
+    """Looks at all weights of the first layer in each iteration."""
+
+    def iterate(self) -> None:
+        """Take one step."""
+        compare(self.watched.network.weights)
+        super().iterate()
+
+
+class ComparingQueue(DueQueue):
+    """Looks at all times whenever it is asked."""
+
+    def reached(self, due: FloatArray, now: float, step: float) -> IntArray:
+        """List what is due."""
+        compare(due)
+        return super().reached(due, now, step)
+
+
+class ComparingPairs(WatchedPairs):
+    """Has such queues."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(*arguments, **options)
+        self.pair_queue, self.row_queue = ComparingQueue(), ComparingQueue()
+
+
+class ComparingAtRest(EventRun):
+    """Watches with such queues."""
+
+    watch = ComparingPairs
+
+
 class HalfCounted(EventRun):
     """Counts half of the rows that it computes."""
 
@@ -63,6 +131,14 @@ class ComparingForest(ThresholdForest):
         """Find pairs."""
         compare(self.levels[0])
         return super().query(threshold)
+
+
+class ComparingUpdates(ThresholdForest):
+    """Looks at all leaves in each update."""
+
+    def _write_leaves(self, neurons: IntArray, new: FloatArray) -> None:
+        super()._write_leaves(neurons, new)
+        compare(self.levels[0])
 
 
 class ComparingDeep(MultiLayerRun):
@@ -120,6 +196,14 @@ class ComparingLast(LastLayer):
         return run
 
 
+class WholeMatrix(LastLayer):
+    """Multiplies with all weights of the last layer in the preparation, and throws the scores away."""
+
+    def _rotated(self) -> FloatArray:
+        _ = self.hidden.toarray() @ self.layers[-1].initial.T
+        return super()._rotated()
+
+
 class PrivateCopyTree(TreeRun):
     """Looks at all weights in each iteration, in a copy made beforehand: only memory tells."""
 
@@ -159,6 +243,68 @@ class ArrayOfAll(EventRun):
         """Take one step."""
         np.bincount(self.watched.neurons, minlength=self.initial.width)
         super().iterate()
+
+
+class DenseJacobian(EventRun):
+    """Writes out the Jacobian for a sketch."""
+
+    def _solve_sketched(self, jacobian: FiredJacobian) -> FloatArray:
+        compare(jacobian.to_dense())
+        return super()._solve_sketched(jacobian)
+
+
+class PrivateCopyJoint(JointRun):
+    """Looks at a twentieth of the weights in each iteration, in a copy made beforehand."""
+
+    copied: FloatArray | None = None
+
+    def __init__(self, *arguments: Any) -> None:  # noqa: ANN401
+        super().__init__(*arguments)
+        self.copied = self.watched.network.weights[::20].copy()
+
+    def iterate(self) -> None:
+        """Take one step."""
+        assert self.copied is not None
+        compare(self.copied)
+        super().iterate()
+
+
+class PrivateCopyDeep(MultiLayerRun):
+    """Multiplies with a tenth of the upper matrix in each iteration, in a copy made beforehand."""
+
+    def iterate(self) -> None:
+        """Take one step."""
+        _ = self.state.signals.hidden[-1].toarray()[:, : len(self.copied)] @ self.copied
+        super().iterate()
+
+    def _start(self) -> None:
+        super()._start()
+        W = self.initial.weights[-1]
+        self.copied = np.array(W[:, : len(W) // 10].T)
+
+
+class FormingDeep(MultiLayerRun):
+    """Copies an eighth of the upper matrix in each iteration."""
+
+    def iterate(self) -> None:
+        """Take one step."""
+        self.initial.weights[-1][:, ::8].copy()
+        super().iterate()
+
+
+class PrivateCopyLast(LastLayer):
+    """Keeps a tenth of the last layer's matrix."""
+
+    def _rotated(self) -> FloatArray:
+        W = self.initial.weights[-1]
+        self.copied = np.array(W[:, : len(W) // 10])
+        return super()._rotated()
+
+    def run(self, y: ArrayLike, **options: Any) -> EventRun:  # noqa: ANN401
+        """Hand the copy on."""
+        run = super().run(y, **options)
+        vars(run)["copied"] = self.copied
+        return run
 
 
 FAULTS = (
@@ -249,5 +395,109 @@ FAULTS = (
         {"page_witness.memory": "fails"},
         {"start_events": ArrayOfAll},
         only=partial(of, "events-memory"),
+    ),
+    Fault(
+        "tree-tries-all-weights",
+        "A safeguarded loop on trees looks at all weights for every step that it tries.",
+        "cost",
+        {"page_witness.rows": "fails"},
+        {"start": TryingTree},
+        only=partial(of, "tree-safeguarded"),
+    ),
+    Fault(
+        "events-try-all-weights",
+        "A safeguarded loop on events looks at all weights for every step that it tries.",
+        "cost",
+        {"page_witness.rows": "fails"},
+        {"start_events": TryingEvents},
+        only=partial(of, "events-safeguarded"),
+    ),
+    Fault(
+        "tree-solves-with-all-weights",
+        "The loop on trees looks at all weights when it solves without a factor.",
+        "cost",
+        {"page_witness.rows": "fails"},
+        {"start": SolvingTree},
+        only=partial(of, "tree-conjugate"),
+    ),
+    Fault(
+        "events-solve-with-all-weights",
+        "The loop on events looks at all weights when it solves without a factor.",
+        "cost",
+        {"page_witness.rows": "fails"},
+        {"start_events": SolvingEvents},
+        only=partial(of, "events-conjugate"),
+    ),
+    Fault(
+        "joint-compares-weights",
+        "Training of both layers looks at all weights in each iteration and uses none.",
+        "cost",
+        {"page_witness.rows": "fails"},
+        {"start_joint": ComparingJoint},
+        only=partial(of, "joint"),
+    ),
+    Fault(
+        "rest-compares-all-watched",
+        "Every iteration looks at the times at which all pairs and rows are due, however few it lists.",
+        "cost",
+        {"page_witness.rows": "fails"},
+        {"start_events": ComparingAtRest},
+        only=partial(of, "rest"),
+    ),
+    Fault(
+        "update-compares-leaves",
+        "Every update looks at all leaves and uses none.",
+        "cost",
+        {"page_witness.nodes": "fails"},
+        {"forest": ComparingUpdates},
+        only=partial(of, "update"),
+    ),
+    Fault(
+        "last-layer-starts-with-all-weights",
+        "The preparation of the last layer multiplies with its whole matrix and uses nothing of it.",
+        "cost",
+        {"page_witness.columns": "fails"},
+        {"last_layer": WholeMatrix},
+        only=partial(of, "last"),
+    ),
+    Fault(
+        "sketch-writes-out-the-jacobian",
+        "The sketched loop on events writes out the dense Jacobian in each iteration.",
+        "cost",
+        {"page_witness.memory": "fails"},
+        {"start_events": DenseJacobian},
+        only=partial(of, "sketch-memory"),
+    ),
+    Fault(
+        "joint-compares-a-copy",
+        "Training of both layers looks in each iteration at a twentieth of the weights, in a copy made beforehand.",
+        "cost",
+        {"page_witness.memory": "fails"},
+        {"start_joint": PrivateCopyJoint},
+        only=partial(of, "joint-memory"),
+    ),
+    Fault(
+        "deep-multiplies-a-copy",
+        "The deep loop multiplies in each iteration with a tenth of the upper matrix, in a copy made beforehand.",
+        "cost",
+        {"page_witness.memory": "fails"},
+        {"start_deep": PrivateCopyDeep},
+        only=partial(of, "deep-memory"),
+    ),
+    Fault(
+        "deep-forms-part-of-the-matrix",
+        "Each iteration of the deep loop copies an eighth of the upper matrix.",
+        "cost",
+        {"page_witness.memory": "fails"},
+        {"start_deep": FormingDeep},
+        only=partial(of, "deep-memory"),
+    ),
+    Fault(
+        "last-layer-keeps-a-copy",
+        "Training of the last layer alone keeps a tenth of its matrix.",
+        "cost",
+        {"page_witness.memory": "fails"},
+        {"last_layer": PrivateCopyLast},
+        only=partial(of, "last-memory"),
     ),
 )
