@@ -61,7 +61,7 @@ SWEEPS: dict[str, list[dict[str, int]]] = {
     "width": [{"width": 1 << exponent, "n": 4, "d": 32} for exponent in range(11, 18)],
     "n": [{"width": 1 << 14, "n": n, "d": 32} for n in (4, 8, 16, 32)],
     "d": [{"width": 1 << 14, "n": 16, "d": d} for d in (8, 32, 128)],
-    "all": [{"width": 1 << 15, "n": 2, "d": 256}, {"width": 1 << 15, "n": 64, "d": 4}],
+    "all": [{"width": 1 << 14, "n": 2, "d": 256}, {"width": 1 << 15, "n": 64, "d": 4}],
 }
 WIDTH_MARGIN, POINTS_MARGIN, INPUTS_MARGIN = 0.05, 0.1, 0.05
 FORBIDDEN_MARGIN, DENSE_LEAST = 1e-3, 0.5

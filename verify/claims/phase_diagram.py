@@ -76,7 +76,9 @@ PLACES: tuple[Place, ...] = (*ANGLES, None)
 ALPHAS = (0.05, 0.1, 0.24, 0.4)
 SEEDS = 8
 SMALLEST, LARGEST, LARGEST_THOROUGH = 4, 16, 20
-"""Widths are the powers of two between ``2^SMALLEST`` and ``2^LARGEST``; at the least alpha one doubling less."""
+"""Widths are the powers of two between ``2^SMALLEST`` and ``2^LARGEST``; up to alpha = `CALM` one doubling less."""
+CALM = 0.1
+"""There smaller networks halve, and the widest would show nothing."""
 TARGET = 1e-8
 MOST_ITERATIONS = math.ceil(-math.log2(TARGET))
 """A run that halves every time needs no more."""
@@ -160,10 +162,10 @@ Table = dict[tuple[float, Place], list[Trial]]
 
 
 def cells(profile: Profile) -> list[Inputs]:
-    """List every angle and alpha, each for every seed; at the least alpha the widest networks would show nothing."""
+    """List every angle and alpha, each for every seed."""
     largest = LARGEST_THOROUGH if profile.thorough else LARGEST
     return [
-        {"angle": place, "alpha": alpha, "largest": largest - (alpha == ALPHAS[0]), "seed": seed}
+        {"angle": place, "alpha": alpha, "largest": largest - (alpha <= CALM), "seed": seed}
         for alpha in ALPHAS
         for place in PLACES
         for seed in range(SEEDS)

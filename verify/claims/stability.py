@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 ALPHA = 0.24
 N, D = 32, 16
 SEEDS, SEEDS_THOROUGH = 7, 30
-SMALLEST, LARGEST, LARGEST_THOROUGH = 11, 17, 19
+SMALLEST, LARGEST, LARGEST_THOROUGH = 11, 16, 19
 """Widths are the powers of two from ``2^SMALLEST``; below it a push ``e`` reaches a standard deviation."""
 ITERATIONS = 25
 TOLERANCE = 1e-8
