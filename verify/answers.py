@@ -157,6 +157,8 @@ ANSWERS: tuple[Answer, ...] = (
             "solve_cost.early",
             "solve_cost.sketch",
             "events.cubic",
+            "solve_time.conjugate",
+            "solve_time.rest",
         ),
     ),
 )
