@@ -68,7 +68,7 @@ REST_WIDTH, REST_N, MOST_BUSY = 1 << 14, 8, 12
 """At rest: so many pairs are watched that few of them are compared, but not more than a witness has rows for."""
 MEMORY = ("tree-memory", "events-memory", "sketch-memory", "joint-memory", "deep-memory", "last-memory")
 KEPT: Inputs = {"width": 1 << 14, "d": 256, "alpha": 0.24}
-TAKEN: Inputs = {"width": 1 << 19, "d": 4, "alpha": 0.4}
+TAKEN: Inputs = {"width": 1 << 20, "d": 4, "alpha": 0.4}
 """Where fewer fire, steps are so large that a point may fall silent; in fewer dimensions points may nearly agree."""
 DEEP_MEMORY: dict[str, Inputs] = {
     "deep": {"width": DEEP_WIDTH, "d": DEEP_D, "alpha": DEEP_ALPHA, "normalized": True},
