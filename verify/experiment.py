@@ -38,6 +38,7 @@ import reference.multi_layer
 import reference.multi_layer_gauss_newton
 import reference.network_file
 import reference.output_layer
+import reference.safeguard
 import reference.signals
 import reference.two_layer
 
@@ -176,6 +177,8 @@ class CodeUnderTest:
         See `fast.regression.WarmCholesky` and `fast.multi_layer.TensorJacobian`.
     rectangular_product, rectangular_multiplications, rectangular_error_bound : callable
         See `fast.rectangular_product`.
+    next_move, allowance_after, crept : callable
+        The decisions of the safeguarded step, which all loops share; see `reference.safeguard`.
     shift_for, second_moment : callable
         The constants that theory gives; see `reference.two_layer` and `reference.signals`.
     save_network, load_network : callable
@@ -223,6 +226,9 @@ class CodeUnderTest:
     rectangular_product: Callable[..., Any] = fast.rectangular_product.multiply
     rectangular_multiplications: Callable[..., Any] = fast.rectangular_product.multiplications
     rectangular_error_bound: Callable[..., Any] = fast.rectangular_product.error_bound
+    next_move: Callable[..., Any] = reference.safeguard.next_move
+    allowance_after: Callable[..., Any] = reference.safeguard.allowance_after
+    crept: Callable[..., Any] = reference.safeguard.crept
     shift_for: Callable[..., Any] = reference.two_layer.shift_for
     second_moment: Callable[..., Any] = reference.signals.second_moment
     signal_spread: Callable[..., Any] = reference.signals.spread

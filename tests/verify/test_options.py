@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any, cast
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from reference.trace import Trace
 from verify import seeds
 from verify.claims import options
+from verify.comparison import Stopped
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
 from verify.faults.fault import Fault, check
 from verify.faults.options import FAULTS
@@ -62,3 +66,48 @@ def test_without_runs_or_climbs_there_is_no_evidence() -> None:
     found = verdicts(made(0.0, trained=False))
     assert [found[f"options.{name}"] for name in ("conjugate", "parallel", "small")] == ["invalid"] * 3
     assert (found["options.sketches"], found["options.files"]) == ("holds", "holds")
+
+
+def run(*norms: float, converged: bool = False, stopped: str = "") -> Trace[Any]:
+    return Trace(cast(Any, None), np.array(norms), np.zeros(1), converged, [], stopped=stopped)
+
+
+CLIMBING, FALLING, FAILED = run(1.0, 2.0, 0.1), run(1.0, 0.5, 0.1), Stopped("DivergenceError", np.array([]))
+
+
+def test_full_steps_climb_until_rounding_is_left() -> None:
+    assert options.climbs(CLIMBING)
+    assert options.climbs(FAILED)
+    assert not options.climbs(FALLING)
+    assert not options.climbs(run(1.0, 1e-12, 2e-12))
+
+
+@pytest.mark.parametrize(
+    ("guarded", "plain", "right"),
+    [
+        (run(1.0, 0.4), CLIMBING, True),
+        (run(1.0, 0.4), FAILED, True),
+        (run(1.0, 0.7), CLIMBING, False),
+        (run(1.0, 0.5), FALLING, True),
+        (run(1.0, 0.4), FALLING, False),
+        (run(1.0, 0.4, 0.4, stopped="no step"), CLIMBING, True),
+        (run(1.0, 0.4, stopped="crept"), CLIMBING, False),
+        (run(1.0, 0.5, stopped="crept"), FALLING, False),
+        (run(1.0, 0.5, converged=True), FALLING, False),
+        (FAILED, FAILED, True),
+        (FAILED, CLIMBING, False),
+    ],
+)
+def test_a_safeguarded_run_equals_full_steps_or_comes_far(guarded: Any, plain: Any, right: bool) -> None:  # noqa: ANN401
+    assert (options.rescue_error(guarded, plain, lambda: run(1.0, 0.7, 0.6)) <= 1) is right
+
+
+def test_a_safeguarded_run_that_needs_longer_goes_on() -> None:
+    assert options.rescue_error(run(1.0, 0.7), CLIMBING, lambda: run(1.0, 0.7, 0.4)) == 0.8
+
+
+@pytest.mark.parametrize(
+    ("norms", "converged", "right"), [((1.0, 0.1), True, True), ((1.0, 0.2), True, False), ((1.0, 0.1), False, False)]
+)
+def test_a_run_says_truly_whether_it_converged(norms: tuple[float, ...], converged: bool, right: bool) -> None:
+    assert options.truly_converged(run(*norms, converged=converged), 0.1) is right

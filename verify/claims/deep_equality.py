@@ -12,7 +12,8 @@ What is asked, from the same start on the same data
 
 How runs are compared is said in `verify.comparison`. A cell enters the claims that fit it; a claim is invalid if the
 reference stops with an error in all of its cells. Some cells have a rank budget so small that factors are folded in
-every iteration. Uniform weights come row by row, Gaussian ones column by column.
+every iteration. Uniform weights come row by row, Gaussian ones column by column. Unseen points are of other lengths
+than 1.
 
 Cost of a cell: about ``30 L n m^2`` multiply-adds of the reference.
 """
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ITERATIONS, RESUMED_AFTER, RESUMED_FOR = 5, 2, 3
+LENGTHS = (0.5, 1.25)
+"""Of unseen points. Much longer ones have predictions so large that errors at the others would not show."""
 SEEDS = 2
 SOLVERS = ("cholesky", "sketch")
 WAYS = ("cholesky", "sketch", "last_layer", "normalized", "resumed")
@@ -105,6 +108,7 @@ GRID: list[Inputs] = [
     point("random", 16, 16, 1000, 0.3, 1, (1,), normalized=True),
     point("random", 12, 16, 512, 0.03, 4, (1, 2, 3, 4)),
     point("random", 12, 16, 512, 0.1, 4, (2, 4), normalized=True),
+    point("random", 8, 8, 200, 0.0, 2, (1, 2)) | {"shift": -0.5},
 ]
 SUBSETS: list[Inputs] = [
     point("random", 12, 16, width, alpha, depth, layers, normalized=normalized)
@@ -169,10 +173,11 @@ def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Re
     layers, budget = tuple(inputs["layers"]), inputs["budget"]
     on_data = {"X": problem.X, "y": problem.y, "trained_layers": layers}
     expected = attempt(partial(code.deep_reference_train, network, **on_data, iterations=ITERATIONS))
+    unseen = problem.unseen * np.linspace(*LENGTHS, inputs["n"])[:, np.newaxis]
     errors = {}
     for solver in SOLVERS:
         train = partial(code.deep_train, network, **on_data, iterations=ITERATIONS, solver=solver, rank_budget=budget)
-        errors[solver] = run_errors(attempt(partial(train, rng=rng)), expected, problem.unseen)
+        errors[solver] = run_errors(attempt(partial(train, rng=rng)), expected, unseen)
     worst = {quantity: max(errors[solver][quantity] for solver in SOLVERS) for quantity in errors["cholesky"]}
     if inputs["normalized"]:
         result: Result = {"normalized": worst}
@@ -189,7 +194,7 @@ def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Re
 def draw_network(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> MultiLayerNetwork:
     """Draw a network, with uniform weights of the same variance if the cell says so."""
     width, d, depth = inputs["width"], inputs["d"], inputs["depth"]
-    shift = shift_for(width, inputs["alpha"])
+    shift = inputs.get("shift", shift_for(width, inputs["alpha"]))
     network: MultiLayerNetwork = code.deep_initialize(
         width, d, depth, shift=shift, rng=rng, normalized=inputs["normalized"]
     )
@@ -275,6 +280,9 @@ def _find(name: str, results: Sequence[tuple[Inputs, Result]]) -> Finding:
         f"{len(results)} runs: {families} data; {', '.join(map(ends, ('n', 'd', 'width', 'alpha', 'depth')))}; "
         f"{steps} iteration{'s' if steps > 1 else ''}"
     )
+    shifts = [inputs["shift"] for inputs, _ in results if "shift" in inputs]
+    if shifts:
+        domain += f"; {len(shifts)} with shift {shifts[0]} in place of alpha's"
     if stopped:
         domain += f"; {stopped} of the runs stopped with an error on both sides"
     errors = [(error, part, inputs) for inputs, result in results for part, error in result[name].items()]

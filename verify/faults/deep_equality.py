@@ -14,14 +14,16 @@ from verify.faults.deep_routines import (
     NoProjection,
     StaleJacobian,
     Step09,
+    at_unit_length,
     few,
+    fire_from_zero_on,
     forgetful,
     one_less,
     train,
     train_by,
     train_last_layer_with_its_shift_frozen,
 )
-from verify.faults.fault import Fault
+from verify.faults.fault import Fault, call_with
 
 
 class Ridge(MultiLayerRun):
@@ -154,6 +156,39 @@ FAULTS: tuple[Fault, ...] = (
         },
         {"deep_train": one_less},
         only=partial(few, 2),
+    ),
+    Fault(
+        "deep-unit-points",
+        "Trained networks divide points by their length before they predict.",
+        "value",
+        {
+            "deep_equality.cholesky": "fails",
+            "deep_equality.sketch": "fails",
+            "deep_equality.last_layer": "fails",
+            "deep_equality.normalized": "fails",
+        },
+        {"deep_train": at_unit_length},
+        only=partial(few, 1),
+    ),
+    Fault(
+        "negative-shift-cut",
+        "A negative shift is taken for 0 where it is asked who fires.",
+        "value",
+        {
+            "deep_equality.one_step": "fails",
+            "deep_equality.cholesky": "fails",
+            "deep_equality.sketch": "fails",
+            "deep_equality.resumed": "fails",
+        },
+        {
+            "deep_train": partial(
+                call_with,
+                "fast.multi_layer.fire",
+                fire_from_zero_on,
+                partial(call_with, "fast.multi_layer_gauss_newton.fire", fire_from_zero_on, train),
+            )
+        },
+        only=partial(few, 1),
     ),
 )
 """Each claim of `verify.claims.deep_equality` is flipped by one of them at least."""

@@ -12,10 +12,10 @@ import fast.multi_layer_gauss_newton
 import reference.multi_layer
 from fast.certified_scores import CertifiedScores
 from fast.low_rank import LowRankWeights
-from fast.multi_layer import ImplicitMultiLayerNetwork, TensorJacobian, backward
+from fast.multi_layer import ImplicitMultiLayerNetwork, TensorJacobian, backward, fire
 from fast.multi_layer_gauss_newton import LastLayer, MultiLayerRun, State
 from reference.multi_layer import MultiLayerNetwork
-from reference.notation import FloatArray
+from reference.notation import FloatArray, IntArray
 from reference.trace import Trace
 from reference.two_layer import TwoLayerNetwork
 from verify.experiment import Inputs
@@ -262,6 +262,27 @@ def copied(
         return train(network, X, y, **options)
     weights = tuple(np.array(W, order="F") for W in network.weights)
     return train(replace(network, weights=weights), X, y, **options)
+
+
+class UnitPoints(ImplicitMultiLayerNetwork):
+    """Divides points by their length before it predicts."""
+
+    def predict(self, X: Any) -> FloatArray:  # noqa: ANN401
+        """Predict."""
+        return super().predict(X / np.linalg.norm(X, axis=1, keepdims=True))
+
+
+def at_unit_length(network: Network, X: FloatArray, y: FloatArray, **options: Any) -> DeepTrace:  # noqa: ANN401
+    """Train, and hand back a network that takes all points for unit ones."""
+    trace = train(network, X, y, **options)
+    return replace(trace, network=UnitPoints(trace.network.initial, trace.network.layers))
+
+
+def fire_from_zero_on(
+    z: FloatArray, network: MultiLayerNetwork, neurons: IntArray | None = None
+) -> tuple[sparse.csr_array, FloatArray]:
+    """Let no neuron fire whose score is negative, whatever the shift."""
+    return fire(np.where(z < 0, -np.inf, z), network, neurons)
 
 
 # Networks that are not what was asked for

@@ -10,18 +10,24 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+import fast.baselines
 import fast.first_order
 import fast.gauss_newton
 import fast.multi_layer_gauss_newton
 import fast.sketch
+import reference.gauss_newton
 import reference.network_file
+import reference.safeguard
+from fast.baselines import DenseRun
 from fast.certified_scores import CertifiedScores
 from fast.jacobian import FiredJacobian
 from fast.low_rank import LowRankWeights
 from fast.multi_layer import ImplicitMultiLayerNetwork
 from fast.multi_layer_gauss_newton import MultiLayerRun, State
+from fast.two_layer import ImplicitNetwork
 from reference.multi_layer import MultiLayerNetwork
 from reference.notation import FloatArray, IntArray
+from reference.safeguard import Move
 from reference.sketch import SparseEmbeddingDraw, TensorSketchDraw, TensorSRHTDraw
 from reference.trace import Trace
 from reference.two_layer import TwoLayerNetwork
@@ -55,6 +61,53 @@ def blocks_reversed(*problem: Any, **options: Any) -> Trace[Any]:  # noqa: ANN40
     trace = fast.multi_layer_gauss_newton.train(*problem, **options)
     network = BlocksReversed(trace.network.initial, trace.network.layers)
     return Trace(network, *(getattr(trace, name) for name in list(Trace.__dataclass_fields__)[1:]))
+
+
+class UnitPoints(ImplicitNetwork):
+    """Divides points by their length before it predicts."""
+
+    def predict(self, X: Any) -> FloatArray:  # noqa: ANN401
+        """Predict."""
+        return super().predict(X / np.linalg.norm(X, axis=1, keepdims=True))
+
+
+def at_unit_length(*problem: Any, **options: Any) -> Trace[Any]:  # noqa: ANN401
+    """Train two layers, and hand back a network that takes all points for unit ones."""
+    trace = fast.gauss_newton.train(*problem, **options)
+    network = UnitPoints(**{name: getattr(trace.network, name) for name in ImplicitNetwork.__dataclass_fields__})
+    return replace(trace, network=network)
+
+
+def boasts(*problem: Any, **options: Any) -> Trace[Any]:  # noqa: ANN401
+    """Train, and say that the run converged."""
+    return replace(fast.gauss_newton.train(*problem, **options), converged=True)
+
+
+class ShortSteps(DenseRun):
+    """Takes a tenth of every step."""
+
+    def _step(self, g: FloatArray) -> int:
+        return super()._step(0.1 * g)
+
+
+def careless_rate(
+    network: TwoLayerNetwork,
+    X: FloatArray,
+    y: FloatArray,
+    *,
+    learning_rate: float | None = None,
+    **options: Any,  # noqa: ANN401
+) -> Trace[Any]:
+    """Descend at half the natural rate where none is given."""
+    rate = fast.first_order.natural_rate(network, X) / 2 if learning_rate is None else learning_rate
+    return fast.baselines.train_gradient_descent(network, X, y, learning_rate=rate, **options)
+
+
+def forgets_velocity(*problem: Any, momentum: float = 0.0, **options: Any) -> Trace[Any]:  # noqa: ANN401
+    """Descend in batches with next to no momentum, and charge for it."""
+    if momentum and "batch" in options:
+        momentum = float(np.finfo(np.float64).tiny)
+    return fast.first_order.train_momentum(*problem, momentum=momentum, **options)
 
 
 def held_back(*problem: Any, learning_rate: float, **options: Any) -> Trace[Any]:  # noqa: ANN401
@@ -138,6 +191,14 @@ def save_in_single(path: str, network: Any) -> None:  # noqa: ANN401
     reference.network_file.save(path, dense)
 
 
+def save_by_rows(path: str, network: Any) -> None:  # noqa: ANN401
+    """Write every matrix row by row."""
+    dense = network.to_dense() if hasattr(network, "to_dense") else network
+    if isinstance(dense, MultiLayerNetwork):
+        dense = replace(dense, weights=tuple(map(np.ascontiguousarray, dense.weights)))
+    reference.network_file.save(path, dense)
+
+
 def forget_normalization(path: str) -> Any:  # noqa: ANN401
     """Read a network as a plain one."""
     network = reference.network_file.load(path)
@@ -148,6 +209,17 @@ def not_doubled(current: float, trial: float, step_length: float) -> bool:
     """Take a residual for a smaller one unless it has doubled."""
     del step_length
     return trial <= 2 * current
+
+
+def gives_up(*residuals: Any) -> Move:  # noqa: ANN401
+    """Give up when the first step does not lower the residual."""
+    return "accept" if reference.safeguard.next_move(*residuals) == "accept" else "stall"
+
+
+def in_both(*patch: object) -> dict[str, Callable[..., object]]:
+    """Train on either side with something replaced in the rules that both share."""
+    routines = ("train", "reference_train", "deep_train", "deep_reference_train")
+    return {routine: partial(call_with, *patch, getattr(CodeUnderTest(), routine)) for routine in routines}  # type: ignore[arg-type]
 
 
 DEEP: Train = fast.multi_layer_gauss_newton.train
@@ -192,12 +264,72 @@ FAULTS: tuple[Fault, ...] = (
         "The rule that both sides share lets the residual double.",
         "value",
         {"options.safeguarded": "fails"},
+        in_both("reference.safeguard.fallen", not_doubled),
+        only=partial(of, "shallow"),
+    ),
+    Fault(
+        "safeguard-gives-up",
+        "Both sides give up as soon as a full step does not lower the residual.",
+        "value",
+        {"options.safeguarded": "fails"},
         {
-            routine: partial(
-                call_with, "reference.safeguard.fallen", not_doubled, getattr(CodeUnderTest(), routine)
-            )
-            for routine in ("train", "reference_train", "deep_train", "deep_reference_train")
+            "train": partial(call_with, "fast.training_run.next_move", gives_up, fast.gauss_newton.train),
+            "reference_train": partial(
+                call_with, "reference.safeguarded_run.next_move", gives_up, reference.gauss_newton.train
+            ),
         },
+        only=partial(of, "shallow"),
+    ),
+    Fault(
+        "safeguard-impatient",
+        "Both sides take every run for one that creeps.",
+        "value",
+        {"options.safeguarded": "fails"},
+        in_both("reference.safeguard.STALL_WINDOW", 0),
+        only=partial(of, "shallow"),
+    ),
+    Fault(
+        "safeguard-never-looks-ahead",
+        "Where looking ahead has succeeded, it is not tried again.",
+        "value",
+        {"options.safeguarded": "fails"},
+        {
+            "allowance_after": partial(
+                call_with, "reference.safeguard.LOOK_AHEAD", 0, reference.safeguard.allowance_after
+            )
+        },
+        only=partial(of, "shallow"),
+    ),
+    Fault(
+        "safeguard-one-halving",
+        "One shorter step is tried and no more.",
+        "value",
+        {"options.safeguarded": "fails"},
+        {"next_move": partial(call_with, "reference.safeguard.HALVINGS", 1, reference.safeguard.next_move)},
+        only=partial(of, "shallow"),
+    ),
+    Fault(
+        "safeguard-endless",
+        "No run is ever taken for one that creeps.",
+        "value",
+        {"options.safeguarded": "fails"},
+        {"crept": partial(call_with, "reference.safeguard.STALL_RATIO", 1.0, reference.safeguard.crept)},
+        only=partial(of, "shallow"),
+    ),
+    Fault(
+        "always-converged",
+        "Every run says that it converged.",
+        "value",
+        {"options.conjugate": "fails", "options.safeguarded": "fails"},
+        {"train": boasts},
+        only=partial(of, "shallow"),
+    ),
+    Fault(
+        "unit-points",
+        "Trained networks of two layers divide points by their length before they predict.",
+        "value",
+        {"options.conjugate": "fails", "options.safeguarded": "fails"},
+        {"train": at_unit_length},
         only=partial(of, "shallow"),
     ),
     Fault(
@@ -222,6 +354,34 @@ FAULTS: tuple[Fault, ...] = (
         "value",
         {"options.first_order": "fails"},
         {"train_momentum": held_back},
+        only=partial(of, "first_order"),
+    ),
+    Fault(
+        "descent-held-back",
+        "Gradient descent takes a tenth of every step.",
+        "value",
+        {"options.first_order": "fails"},
+        {
+            "train_gradient_descent": partial(
+                call_with, "fast.baselines.DenseRun", ShortSteps, fast.baselines.train_gradient_descent
+            )
+        },
+        only=partial(of, "first_order"),
+    ),
+    Fault(
+        "descent-at-a-poor-rate",
+        "Gradient descent does not seek the best rate where none is given.",
+        "value",
+        {"options.first_order": "fails"},
+        {"train_gradient_descent": careless_rate},
+        only=partial(of, "first_order"),
+    ),
+    Fault(
+        "batches-without-momentum",
+        "In batches, momentum is charged for and not used.",
+        "value",
+        {"options.first_order": "fails"},
+        {"train_momentum": forgets_velocity},
         only=partial(of, "first_order"),
     ),
     Fault(
@@ -262,6 +422,14 @@ FAULTS: tuple[Fault, ...] = (
         "value",
         {"options.files": "fails"},
         {"save_network": save_in_single},
+        only=partial(of, "files"),
+    ),
+    Fault(
+        "files-by-rows",
+        "All matrices are written to files row by row, in whatever order they are.",
+        "value",
+        {"options.files": "fails"},
+        {"save_network": save_by_rows},
         only=partial(of, "files"),
     ),
     Fault(
