@@ -100,6 +100,13 @@ def run_errors(run: Run, expected: Run, unseen: FloatArray) -> dict[str, float]:
     return dict(zip(QUANTITIES, [*errors_of_all[:weights], max(errors_of_all[weights:])], strict=True))
 
 
+def prediction_error(run: Run, expected: Run, points: FloatArray) -> float:
+    """Compare the predictions of two trained networks on points that are to be compared by themselves."""
+    if isinstance(run, Stopped) or isinstance(expected, Stopped):
+        return stopped_alike(run, expected)
+    return relative_error(run.network.predict(points), expected.network.predict(points))
+
+
 def matrices(network: Any) -> tuple[FloatArray, ...]:  # noqa: ANN401
     """Return the weights of a dense network, layer by layer."""
     return network.weights if isinstance(network.weights, tuple) else (network.weights,)
