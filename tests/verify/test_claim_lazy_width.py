@@ -200,6 +200,11 @@ def test_planted_numbers_fail_their_claim_alone(part: str, change: Result, caugh
     assert {claim for claim, verdict in found.items() if verdict == "fails"} == ({caught} if caught else set())
 
 
+def test_points_that_share_nothing_are_no_evidence() -> None:
+    found = verdicts(simulated(lambda cell: {"shared": 0.0} if cell["part"] == "extended" else {}))
+    assert found["extended"] == "invalid"
+
+
 def test_the_seed_is_the_unit_of_evidence() -> None:
     results: Results = [({"part": "tails", "seed": seed}, {"x": x}) for seed, x in ((0, 1), (1, 5), (0, 3), (2, 7))]
     assert lazy_width.per_seed(results, lambda _, result: result["x"]) == [2.0, 5.0, 7.0]

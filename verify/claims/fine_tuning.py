@@ -36,6 +36,7 @@ from reference.multi_layer import MultiLayerNetwork
 from reference.notation import FloatArray
 from reference.two_layer import shift_for
 from verify import loading, plots, tolerances
+from verify.comparison import largest
 from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result, Verdict
 from verify.own_data import STATES, difference_of, record_run, work_of
 from verify.statistics import Interval, decide_below, make_finding, t_interval
@@ -221,7 +222,7 @@ def fine_tune(
     trace = fast["trace"]
     if trace is not None:
         after, written = shared_weights(trace.network), trace.network.to_dense()
-        result["recomputed"] = float(np.linalg.norm(written.predict(X) - y))
+        result["recomputed"] = largest([np.linalg.norm(written.predict(X) - y)])
         result["shared"] = len(before) == len(after) == dense.depth and all(
             np.may_share_memory(old, new) for old, new in zip(before, after, strict=True)
         )

@@ -364,7 +364,10 @@ def _find_extended(results: Results, domain: str) -> Finding:
         )
         for law, margin in laws
     )
-    worse = max(fired, shared, key=lambda interval: max(abs(interval.low), abs(interval.high)))
+    # One that is not a number comes first.
+    worse = max(
+        fired, shared, key=lambda interval: np.nan_to_num(max(abs(interval.low), abs(interval.high)), nan=np.inf)
+    )
     return statistics.make_finding(
         "lazy_width.extended",
         worse,
