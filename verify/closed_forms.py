@@ -19,6 +19,9 @@ FAN_OUT = 16
 DENSE_FORWARD, DENSE_BACK = 6, 12
 """Vectors with more than one entry in so many are multiplied by the whole matrix, as `fast.low_rank` documents it."""
 
+SCATTER = 20
+"""A dense loop's step is written entry by entry while it has fewer than one in so many, as in its module."""
+
 SURVEY, SLACK = 8, 1e-10
 """One pair in doubt in so many leads to a survey; share of scores added to bounds: as in `fast.certified_scores`."""
 
@@ -375,6 +378,46 @@ def deep_work(
             counts["solve"] = n**3 // 3 + n * n
         work.append(counts)
     return work
+
+
+def deep_opponent_work(
+    states: Sequence[Patterns], trained: Sequence[int], *, compact: bool = False
+) -> list[dict[str, int]]:
+    """Compute every counter of an opponent of deep runs, as `fast.multi_layer_baselines` documents them.
+
+    Parameters
+    ----------
+    states, trained
+        As for `deep_work`.
+    compact : bool
+        Whether it reads only the columns of neurons that fire on some point.
+
+    Returns
+    -------
+    list of T dict
+    """
+    n, m = states[0][1].shape
+    work: list[dict[str, int]] = []
+    for now, then in pairwise(states):
+        below = then[trained[0] - 1 : -1]
+        pairs = {layer: (now[layer], now[layer - 1]) for layer in range(1, len(now))}
+        work.append(
+            {
+                "scan": sum(n * m * (int(fires.any(axis=0).sum()) if compact else fires.shape[1]) for fires in below),
+                "backward": sum(entries_read(*pair) for layer, pair in pairs.items() if layer > trained[0]),
+                "gram": sum(sum(map(shared_pairs, pairs[layer])) + n * n for layer in trained),
+                "solve": n**3 // 3,
+                "step": sum(_entries_written(*pairs[layer]) for layer in trained),
+            }
+        )
+    return work
+
+
+def _entries_written(above: BoolArray, below: BoolArray) -> int:
+    """Count the multiply-adds of a step of a layer: where neurons that fire meet; with the whole matrix, if many."""
+    met = int(np.sum(above.sum(axis=1) * below.sum(axis=1)))
+    whole = above.shape[1] * below.shape[1]
+    return met if met * SCATTER < whole else len(above) * whole
 
 
 def shared_pairs(fires: BoolArray) -> int:
