@@ -115,6 +115,38 @@ def update_nodes(before: FloatArray, after: FloatArray, moved: IntArray) -> int:
     return total
 
 
+def plain_tree_nodes(queries: Sequence[BoolArray], updates: int) -> int:
+    """Count the nodes that a binary tree over ``m`` scores looks at in some queries and updates.
+
+    A query looks at the root and at both children of every node above a fired leaf. An update looks at the leaf and at
+    every node above it. The tree has ``m`` leaves rounded up to a power of two.
+
+    Parameters
+    ----------
+    queries : sequence of ndarray (m,) of bool
+        What each query finds.
+    updates : int
+        How many scores were updated, one at a time.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    Leaf 5 of 8: the root and three times two children; an update: four nodes.
+
+    >>> plain_tree_nodes([np.arange(8) == 5], 1)
+    11
+    """
+    depth = (len(queries[0]) - 1).bit_length()
+    total = updates * (depth + 1)
+    for fires in queries:
+        leaves = np.flatnonzero(fires)
+        total += 1 + 2 * sum(len(np.unique(leaves >> level)) for level in range(1, depth + 1))
+    return total
+
+
 def maxima(values: FloatArray | BoolArray) -> FloatArray:
     """Take the maximum of every 16 columns; the last group may be short."""
     starts = np.arange(0, values.shape[1], FAN_OUT)

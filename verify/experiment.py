@@ -39,6 +39,7 @@ import reference.multi_layer_gauss_newton
 import reference.network_file
 import reference.output_layer
 import reference.signals
+import reference.threshold_search
 import reference.two_layer
 
 Verdict = Literal["holds", "fails", "undecided", "invalid"]
@@ -158,6 +159,8 @@ class CodeUnderTest:
         `fast.output_layer.JointRun`.
     forest : type
         See `fast.threshold_search.ThresholdForest`.
+    max_tree, scan : type and callable
+        The plain tree of one data point, and a look at every score; see `reference.threshold_search`.
     gram, shifted_ntk : callable
         See `fast.gram.gram` and `fast.shifted_ntk.shifted_ntk`.
     deep_initialize, deep_reference_train, deep_train, deep_train_dense : callable
@@ -201,6 +204,8 @@ class CodeUnderTest:
     joint_reference_train: Callable[..., Any] = reference.output_layer.train
     start_joint: Callable[..., Any] = fast.output_layer.JointRun
     forest: type[fast.threshold_search.ThresholdForest] = fast.threshold_search.ThresholdForest
+    max_tree: type[reference.threshold_search.MaxTree] = reference.threshold_search.MaxTree
+    scan: Callable[..., Any] = reference.threshold_search.scan
     gram: Callable[..., Any] = fast.gram.gram
     shifted_ntk: Callable[..., Any] = fast.shifted_ntk.shifted_ntk
     deep_initialize: Callable[..., Any] = reference.multi_layer.initialize

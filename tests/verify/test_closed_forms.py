@@ -19,6 +19,7 @@ from fast.threshold_search import FAN_OUT, ThresholdForest
 from fast.two_layer import FiredPairs
 from reference import multi_layer
 from reference.notation import BoolArray, FloatArray
+from reference.threshold_search import MaxTree
 from verify import closed_forms, problems
 from verify.strategies import generators
 
@@ -77,6 +78,28 @@ def test_counts_of_a_forest_equal_their_closed_forms(
     forest.update(moved, after[:, moved])
     assert forest.nodes_visited["build"] == closed_forms.build_nodes(n, width)
     assert forest.nodes_visited["update"] == closed_forms.update_nodes(before, after, moved)
+
+
+def walk_halves(row: list[float], threshold: float) -> int:
+    """Count the nodes of a descent that cuts the scores in halves."""
+    if len(row) == 1 or max(row) < threshold:
+        return 1
+    half = len(row) // 2
+    return 1 + walk_halves(row[:half], threshold) + walk_halves(row[half:], threshold)
+
+
+@given(st.sampled_from([1, 3, 16, 17, 300]), generators, st.integers(-9, 10))
+def test_plain_tree_nodes_count_a_descent_and_the_trees_own_counter(
+    width: int, rng: np.random.Generator, threshold: int
+) -> None:
+    scores = rng.integers(-9, 10, size=width).astype(float)
+    padded = scores.tolist() + [-np.inf] * ((1 << (width - 1).bit_length()) - width)
+    fires = scores >= threshold
+    assert closed_forms.plain_tree_nodes([fires], 0) == walk_halves(padded, threshold)
+    tree = MaxTree(scores)
+    tree.query(threshold)
+    tree.update(width // 2, scores[width // 2])
+    assert closed_forms.plain_tree_nodes([fires], 1) == tree.nodes_visited
 
 
 def test_update_nodes_by_hand() -> None:
