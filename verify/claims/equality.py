@@ -65,7 +65,7 @@ WAYS = {
 SEEDS = 2
 GRID: list[Inputs] = [
     {"family": "random", "angle": None, "n": 32, "d": 16, "width": 8192, "alpha": 0.24, "law": "gaussian"},
-    {"family": "random", "angle": None, "n": 96, "d": 32, "width": 4096, "alpha": 0.24, "law": "gaussian"},
+    {"family": "random", "angle": None, "n": 96, "d": 32, "width": 3072, "alpha": 0.24, "law": "gaussian"},
     {"family": "random", "angle": None, "n": 1, "d": 2, "width": 1000, "alpha": 0.1, "law": "gaussian"},
     {"family": "random", "angle": None, "n": 2, "d": 3, "width": 70000, "alpha": 0.1, "law": "gaussian"},
     {"family": "random", "angle": None, "n": 2, "d": 3, "width": 9000, "alpha": 0.0, "law": "gaussian", "shift": -1.0},
