@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
@@ -91,6 +91,16 @@ def residuals_apart(longest: Sequence[float], others: Iterable[tuple[Sequence[fl
         error = float(np.max(np.abs(np.subtract(norms, longest[: len(norms)])))) / longest[0]
         worst = max(worst, error) if np.isfinite(error) else UNEQUAL
     return worst
+
+
+def in_two_parts(train: Callable[..., Trace[Any]], network: Any, first: int, second: int) -> Trace[Any]:  # noqa: ANN401
+    """Train for ``first`` iterations, then for ``second`` more from the trained network; return both as one run.
+
+    Between the parts stands the residual with which the second one starts.
+    """
+    before = train(network, iterations=first)
+    after = train(before.network, iterations=second)
+    return replace(after, residual_norms=np.concatenate([before.residual_norms[:-1], after.residual_norms]))
 
 
 def run_errors(run: Run, expected: Run, unseen: FloatArray) -> dict[str, float]:
