@@ -17,6 +17,7 @@ from verify.claims import rectangular_product as claims
 from verify.experiment import CodeUnderTest, Finding, Inputs, Profile, Result, Verdict
 from verify.faults.rectangular_product import (
     behind_the_counter,
+    first_panel_again,
     schoolbook,
     single_precision,
     small_bound,
@@ -68,6 +69,7 @@ def test_every_claim_holds() -> None:
         ),
         ({"rectangular_product": behind_the_counter}, ("fails", "holds", "holds")),
         ({"rectangular_product": wrong_block}, ("holds", "holds", "fails")),
+        ({"rectangular_product": first_panel_again}, ("holds", "holds", "fails")),
         ({"rectangular_product": single_precision}, ("holds", "holds", "fails")),
         ({"rectangular_product": not_a_number}, ("fails", "invalid", "fails")),
         ({"rectangular_multiplications": without_strips}, ("fails", "holds", "holds")),
@@ -79,6 +81,7 @@ def test_every_claim_holds() -> None:
         "stops early",
         "multiplies elsewhere",
         "wrong block",
+        "first panel again",
         "single precision",
         "NaN",
         "wrong count",
