@@ -170,7 +170,7 @@ class CodeUnderTest:
         See `fast.multi_layer_gauss_newton.LastLayer`.
     low_rank : type
         See `fast.low_rank.LowRankWeights`.
-    sketch, sketch_jacobian, sketch_tensors, solve_sketched, solve_conjugate, solve_cholesky : callable
+    sketch, sketch_jacobian, sketch_tensors, solve_sketched, solve_conjugate : callable
         See `fast.sketch` and `fast.regression`.
     warm_cholesky, tensor_jacobian : type
         See `fast.regression.WarmCholesky` and `fast.multi_layer.TensorJacobian`.
@@ -216,7 +216,6 @@ class CodeUnderTest:
     sketch_tensors: Callable[..., Any] = fast.sketch.sketch_tensors
     solve_sketched: Callable[..., Any] = fast.regression.solve_sketched
     solve_conjugate: Callable[..., Any] = fast.regression.solve_conjugate
-    solve_cholesky: Callable[..., Any] = fast.regression.solve_cholesky
     warm_cholesky: type[fast.regression.WarmCholesky] = fast.regression.WarmCholesky
     tensor_jacobian: type[fast.multi_layer.TensorJacobian] = fast.multi_layer.TensorJacobian
     save_network: Callable[..., Any] = reference.network_file.save

@@ -21,6 +21,7 @@ from verify import seeds
 from verify.claims import solve_time
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
 from verify.faults import solve_time as planted
+from verify.faults.fault import Fault
 from verify.faults.solve_time import FAULTS
 
 Results = list[tuple[Inputs, Result]]
@@ -60,6 +61,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(solve_time, "INPUTS_D", 24)
 
 
+def planted_in(part: str) -> list[Fault]:
+    faults = [fault for fault in FAULTS if f"solve_time.{part}" in fault.caught_by]
+    assert faults
+    return faults
+
+
 def measured(code: CodeUnderTest, part: str) -> Result:
     cell = {"part": part, "seed": 0}
     result = solve_time.measure(cell, seeds.generator(0, "solve_time", cell), code)
@@ -74,7 +81,7 @@ def test_a_small_cell_solves_and_its_bare_work_is_what_is_counted(part: str) -> 
     assert result["right"]
     assert 1 <= result["counted"] < 24
     assert [len(result[name]) for name in ("solve", "bare")] == [2, 2]
-    for fault in FAULTS:  # they come to the same, and count the same
+    for fault in planted_in(part):  # they come to the same, and count the same
         faulty = measured(fault.code, part)
         assert (faulty["right"], faulty["counted"]) == (True, result["counted"])
 
@@ -89,7 +96,7 @@ def test_a_solution_that_does_not_solve_is_no_evidence() -> None:
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("part", ["conjugate", "factor", "first", "rest", "two_layer", "deep"])
+@pytest.mark.parametrize("part", ["conjugate", "first", "rest", "two_layer", "deep"])
 def test_hidden_work_lengthens_the_solve_alone(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that moves by 1 with every call of a routine that a planted fault hides."""
     now = [0.0]
@@ -106,9 +113,7 @@ def test_hidden_work_lengthens_the_solve_alone(part: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(linalg, "cholesky", moving(linalg.cholesky))
     monkeypatch.setattr(planted, "cholesky_factor", moving(planted.cholesky_factor))
     true = measured(CodeUnderTest(), part)
-    faults = [fault for fault in FAULTS if f"solve_time.{part}" in fault.caught_by]
-    assert faults
-    for fault in faults:
+    for fault in planted_in(part):
         faulty = measured(fault.code, part)
         assert faulty["bare"] == true["bare"]
         assert min(faulty["solve"]) > min(true["solve"])

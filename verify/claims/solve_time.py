@@ -6,26 +6,25 @@ not counted would take several times as long as both together.
 
 1. ``conjugate``    `fast.regression.solve_conjugate` beside as many products ``G v``, and a check that ``G`` is finite
    and symmetric, which takes most of the time: `PARTS` asks for less than a Cholesky factor would add.
-2. ``factor``       `fast.regression.solve_cholesky` beside LAPACK's factor, its estimate of the condition number and
-   two triangular solves, and that check of ``G``.
-3. ``first``        The first solve of a `fast.regression.WarmCholesky` beside the same without the check.
-4. ``rest``         `fast.regression.WarmCholesky` on a ``G`` that has drifted by little, beside as many products and
+2. ``first``        The first solve of a `fast.regression.WarmCholesky` beside LAPACK's factor, its estimate of the
+   condition number and two triangular solves.
+3. ``rest``         `fast.regression.WarmCholesky` on a ``G`` that has drifted by little, beside as many products and
    pairs of triangular solves, and the distance of ``G`` from the matrix that was factored.
-5. ``two_layer``    The same for a whole iteration of a run (`fast.gauss_newton.EventRun`) at rest.
-6. ``joint``        The same where both layers are trained (`fast.output_layer.JointRun`), beside three sparse products
+4. ``two_layer``    The same for a whole iteration of a run (`fast.gauss_newton.EventRun`) at rest.
+5. ``joint``        The same where both layers are trained (`fast.output_layer.JointRun`), beside three sparse products
    of the pattern that fires besides: two for the terms of ``G``, one for the excesses. Dense ones, ``n^2`` for
    each neuron, take several times as long.
-7. ``deep``         The same as 4 for a run of many layers (`fast.multi_layer_gauss_newton`) that solves a second time
+6. ``deep``         The same as 3 for a run of many layers (`fast.multi_layer_gauss_newton`) that solves a second time
    where it is, as one at rest does.
-8. ``gram``         The Gram matrix of a `fast.multi_layer.TensorJacobian` beside the sparse products of its factors.
+7. ``gram``         The Gram matrix of a `fast.multi_layer.TensorJacobian` beside the sparse products of its factors.
    Dense ones, ``n^2 m``, take tens of times as long.
-9. ``start``        The start of `fast.gauss_newton.TreeRun` beside one product that makes the scores, a check, a copy
+8. ``start``        The start of `fast.gauss_newton.TreeRun` beside one product that makes the scores, a check, a copy
    and one comparison of them.
-10. ``inputs``      An iteration of `fast.gauss_newton.TreeRun` on inputs of many coordinates beside one on the few of
+9. ``inputs``       An iteration of `fast.gauss_newton.TreeRun` on inputs of many coordinates beside one on the few of
    them that are not 0: the same scores and steps. Work that grows with ``d`` takes several times as long.
-11. ``product``     `fast.rectangular_product.multiply` with leaves that write zeros, beside a product by BLAS.
+10. ``product``     `fast.rectangular_product.multiply` with leaves that write zeros, beside a product by BLAS.
 
-In 1 to 4 ``G`` is the identity and a little symmetric noise: solved in few products, so that a factor stands out. A run
+In 1 to 3 ``G`` is the identity and a little symmetric noise: solved in few products, so that a factor stands out. A run
 at rest is one whose labels are its predictions, all but `CALM`. The number of a seed is the ratio of the least times
 over interleaved rounds, for every round does the same and what disturbs it only takes longer; the interval is over
 seeds. Code that does not come to the right result is no evidence.
@@ -60,8 +59,9 @@ NOISE, DRIFT = 0.3, 1e-4
 """Largest eigenvalue of the noise in ``G``, about; and the share of it by which ``G`` drifts."""
 SOLVED = 1e-9
 """Relative residual of a solution."""
-CALM, MOVED = 1e-7, 1e-6
-"""Size of the residual at which a run is at rest; and how far from it, relatively, a step may move predictions."""
+CALM, MOVED = 1e-7, 1e-2
+"""Size of the residual at which a run is at rest; and how far from it, relatively, a step may move predictions, which a
+pair that flips even so moves by a thousandth."""
 WIDTH, ALPHA = 1 << 11, 0.24
 DEEP_WIDTH, DEEP_ALPHA, DEPTH = 1 << 8, 0.1, 2
 JOINT_WIDTH, JOINT_ALPHA = 1 << 12, 0.4
@@ -82,16 +82,15 @@ class Part:
 
 PARTS = {
     "conjugate": Part(n=1408, seeds=6, rounds=2, most=1.6),
-    "factor": Part(n=768, seeds=3, rounds=2, most=1.5),
     "first": Part(n=512, seeds=3, rounds=5, most=2),
     "rest": Part(n=1024, seeds=3, rounds=5, most=2),
-    "two_layer": Part(n=768, seeds=3, rounds=15, most=5.5),
-    "joint": Part(n=256, seeds=3, rounds=15, most=4),
+    "two_layer": Part(n=768, seeds=4, rounds=15, most=5.5),
+    "joint": Part(n=256, seeds=4, rounds=15, most=4),
     "deep": Part(n=384, seeds=3, rounds=9, most=4),
     "gram": Part(n=32, seeds=3, rounds=9, most=5),
-    "start": Part(n=32, seeds=3, rounds=7, most=6),
+    "start": Part(n=32, seeds=4, rounds=7, most=7.5),
     "inputs": Part(n=64, seeds=3, rounds=9, most=2.2),
-    "product": Part(n=768, seeds=3, rounds=3, most=0.75),
+    "product": Part(n=768, seeds=4, rounds=3, most=0.75),
 }
 
 
@@ -106,11 +105,6 @@ CLAIMS = (
         "conjugate",
         "At n = {n} conjugate gradients scaled by the diagonal take {most} as the products with G that they count and "
         "a check of G, done bare.",
-    ),
-    _claim(
-        "factor",
-        "At n = {n} a single solve by a Cholesky factor takes {most} as LAPACK's factor, condition estimate and "
-        "triangular solves, and a check of G.",
     ),
     _claim(
         "first",
@@ -194,11 +188,6 @@ def seconds(task: Callable[[], object]) -> float:
     return clock() - before
 
 
-def _check(G: FloatArray) -> None:
-    np.isfinite(G).all()
-    np.allclose(G, G.T)
-
-
 def _solved(G: FloatArray, rhs: FloatArray, g: FloatArray) -> bool:
     return bool(np.linalg.norm(G @ g - rhs) <= SOLVED * np.linalg.norm(rhs))
 
@@ -215,7 +204,8 @@ def _prepare_conjugate(n: int, rng: np.random.Generator, code: CodeUnderTest) ->
     products = int(found.work) // G.size
 
     def bare() -> None:
-        _check(G)
+        np.isfinite(G).all()
+        np.allclose(G, G.T)
         for _ in range(products):
             G @ rhs
 
@@ -226,16 +216,6 @@ def _bare_factor(G: FloatArray, rhs: FloatArray) -> None:
     factor = linalg.cholesky(G, check_finite=False)
     linalg.lapack.dpocon(factor, np.linalg.norm(G, 1))
     linalg.cho_solve((factor, False), rhs, check_finite=False)
-
-
-def _prepare_factor(n: int, rng: np.random.Generator, code: CodeUnderTest) -> Pair:
-    G, rhs = np.eye(n) + _noise(n, rng), rng.standard_normal(n)
-
-    def bare() -> None:
-        _check(G)
-        _bare_factor(G, rhs)
-
-    return Pair(lambda: code.solve_cholesky(G, rhs), bare, 1, _solved(G, rhs, code.solve_cholesky(G, rhs)))
 
 
 def _prepare_first(n: int, rng: np.random.Generator, code: CodeUnderTest) -> Pair:
@@ -395,7 +375,6 @@ def _prepare_product(n: int, rng: np.random.Generator, code: CodeUnderTest) -> P
 
 PREPARE: dict[str, Callable[[int, np.random.Generator, CodeUnderTest], Pair]] = {
     "conjugate": _prepare_conjugate,
-    "factor": _prepare_factor,
     "first": _prepare_first,
     "rest": _prepare_rest,
     "two_layer": _prepare_two_layer,
@@ -427,7 +406,6 @@ def decide(results: Runs) -> list[Finding]:
 
 DATA = {
     "conjugate": "the identity and noise",
-    "factor": "the identity and noise",
     "first": "the identity and noise",
     "rest": "the identity and noise",
     "two_layer": f"random inputs, d={D}, m=2^{WIDTH.bit_length() - 1}, alpha={ALPHA}",

@@ -13,7 +13,7 @@ from fast.multi_layer import TensorJacobian
 from fast.multi_layer_gauss_newton import MultiLayerRun
 from fast.output_layer import JointPairs, JointRun, JointTrial
 from fast.rectangular_product import LEAF, multiply
-from fast.regression import WarmCholesky, cholesky_factor, solve_cholesky, solve_conjugate
+from fast.regression import WarmCholesky, cholesky_factor, solve_conjugate
 from fast.watched_pairs import Trial, WatchedPairs
 from reference.notation import FloatArray
 from reference.regression import Solution
@@ -24,12 +24,6 @@ def conjugate_after_eigenvalues(G: FloatArray, rhs: FloatArray) -> Solution:
     """Solve by conjugate gradients, and look at the eigenvalues first."""
     linalg.eigvalsh(G)
     return solve_conjugate(G, rhs)
-
-
-def cholesky_after_eigenvalues(G: FloatArray, rhs: FloatArray) -> FloatArray:
-    """Solve by a factor, and look at the eigenvalues first."""
-    linalg.eigvalsh(G)
-    return solve_cholesky(G, rhs)
 
 
 class EigenvaluesFirst(WarmCholesky):
@@ -139,13 +133,6 @@ FAULTS = (
         "cost",
         {"solve_time.conjugate": "fails"},
         {"solve_conjugate": conjugate_after_eigenvalues},
-    ),
-    Fault(
-        "cholesky-looks-at-eigenvalues",
-        "A solve by a factor computes all eigenvalues of G first, and does not count it.",
-        "cost",
-        {"solve_time.factor": "fails"},
-        {"solve_cholesky": cholesky_after_eigenvalues},
     ),
     Fault(
         "eigenvalues-before-the-first-factor",
