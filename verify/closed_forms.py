@@ -19,6 +19,9 @@ FAN_OUT = 16
 DENSE_FORWARD, DENSE_BACK = 6, 12
 """Vectors with more than one entry in so many are multiplied by the whole matrix, as `fast.low_rank` documents it."""
 
+SCATTER = 20
+"""A dense loop's step is written entry by entry while it has fewer than one in so many, as in its module."""
+
 SURVEY, SLACK = 8, 1e-10
 """One pair in doubt in so many leads to a survey; share of scores added to bounds: as in `fast.certified_scores`."""
 
@@ -109,6 +112,38 @@ def update_nodes(before: FloatArray, after: FloatArray, moved: IntArray) -> int:
         total += FAN_OUT * int(np.count_nonzero(suspect > 0))
         changed = (suspect > 0) & (old != new)
         before, after = old, new
+    return total
+
+
+def plain_tree_nodes(queries: Sequence[BoolArray], updates: int) -> int:
+    """Count the nodes that a binary tree over ``m`` scores looks at in some queries and updates.
+
+    A query looks at the root and at both children of every node above a fired leaf. An update looks at the leaf and at
+    every node above it. The tree has ``m`` leaves rounded up to a power of two.
+
+    Parameters
+    ----------
+    queries : sequence of ndarray (m,) of bool
+        What each query finds.
+    updates : int
+        How many scores were updated, one at a time.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    Leaf 5 of 8: the root and three times two children; an update: four nodes.
+
+    >>> plain_tree_nodes([np.arange(8) == 5], 1)
+    11
+    """
+    depth = (len(queries[0]) - 1).bit_length()
+    total = updates * (depth + 1)
+    for fires in queries:
+        leaves = np.flatnonzero(fires)
+        total += 1 + 2 * sum(len(np.unique(leaves >> level)) for level in range(1, depth + 1))
     return total
 
 
@@ -375,6 +410,46 @@ def deep_work(
             counts["solve"] = n**3 // 3 + n * n
         work.append(counts)
     return work
+
+
+def deep_opponent_work(
+    states: Sequence[Patterns], trained: Sequence[int], *, compact: bool = False
+) -> list[dict[str, int]]:
+    """Compute every counter of an opponent of deep runs, as `fast.multi_layer_baselines` documents them.
+
+    Parameters
+    ----------
+    states, trained
+        As for `deep_work`.
+    compact : bool
+        Whether it reads only the columns of neurons that fire on some point.
+
+    Returns
+    -------
+    list of T dict
+    """
+    n, m = states[0][1].shape
+    work: list[dict[str, int]] = []
+    for now, then in pairwise(states):
+        below = then[trained[0] - 1 : -1]
+        pairs = {layer: (now[layer], now[layer - 1]) for layer in range(1, len(now))}
+        work.append(
+            {
+                "scan": sum(n * m * (int(fires.any(axis=0).sum()) if compact else fires.shape[1]) for fires in below),
+                "backward": sum(entries_read(*pair) for layer, pair in pairs.items() if layer > trained[0]),
+                "gram": sum(sum(map(shared_pairs, pairs[layer])) + n * n for layer in trained),
+                "solve": n**3 // 3,
+                "step": sum(_entries_written(*pairs[layer]) for layer in trained),
+            }
+        )
+    return work
+
+
+def _entries_written(above: BoolArray, below: BoolArray) -> int:
+    """Count the multiply-adds of a step of a layer: where neurons that fire meet; with the whole matrix, if many."""
+    met = int(np.sum(above.sum(axis=1) * below.sum(axis=1)))
+    whole = above.shape[1] * below.shape[1]
+    return met if met * SCATTER < whole else len(above) * whole
 
 
 def shared_pairs(fires: BoolArray) -> int:

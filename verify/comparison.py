@@ -7,9 +7,10 @@ bound: at most 1 means equal. A claim of equality is about all runs, so one larg
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 
@@ -49,6 +50,18 @@ def attempt(train: Callable[[], Trace[Any]]) -> Run:
         return Stopped(type(failure).__name__, np.array(getattr(failure, "residual_norms", [])))
 
 
+def largest(errors: Iterable[SupportsFloat]) -> float:
+    """Return the largest error; `UNEQUAL` where one is not finite. Python's `max` passes over a NaN that is not first.
+
+    Examples
+    --------
+    >>> largest([0.5, 2.0]), largest([0.5, float("nan")]) == UNEQUAL
+    (2.0, True)
+    """
+    worst = float(np.max([float(error) for error in errors]))
+    return worst if math.isfinite(worst) else UNEQUAL
+
+
 def residuals_apart(longest: Sequence[float], others: Iterable[tuple[Sequence[float], int]]) -> float:
     """Compare the residual norms of loops that were only timed: a loop that does not train proves nothing by the clock.
 
@@ -80,6 +93,16 @@ def residuals_apart(longest: Sequence[float], others: Iterable[tuple[Sequence[fl
     return worst
 
 
+def in_two_parts(train: Callable[..., Trace[Any]], network: Any, first: int, second: int) -> Trace[Any]:  # noqa: ANN401
+    """Train for ``first`` iterations, then for ``second`` more from the trained network; return both as one run.
+
+    Between the parts stands the residual with which the second one starts.
+    """
+    before = train(network, iterations=first)
+    after = train(before.network, iterations=second)
+    return replace(after, residual_norms=np.concatenate([before.residual_norms[:-1], after.residual_norms]))
+
+
 def run_errors(run: Run, expected: Run, unseen: FloatArray) -> dict[str, float]:
     """Compare two whole runs, quantity by quantity."""
     if isinstance(run, Stopped) and isinstance(expected, Stopped) and run.error == expected.error:
@@ -106,8 +129,11 @@ def matrices(network: Any) -> tuple[FloatArray, ...]:  # noqa: ANN401
 
 
 def relative_error(mine: FloatArray, theirs: FloatArray) -> float:
-    """Return the largest difference over the bound ``RUN`` times the largest entry; `UNEQUAL` for different shapes."""
-    if mine.shape != theirs.shape or not np.isfinite(mine).all():
+    """Return the largest difference over the bound ``RUN`` times the largest entry.
+
+    `UNEQUAL` for different shapes, and where an entry of either is not finite.
+    """
+    if mine.shape != theirs.shape or not (np.isfinite(mine).all() and np.isfinite(theirs).all()):
         return UNEQUAL
     scale = max(float(np.abs(theirs).max()), float(np.finfo(np.float64).tiny))
     return min(float(np.abs(mine - theirs).max()) / (tolerances.RUN * scale), UNEQUAL)

@@ -33,12 +33,15 @@ import fast.regression
 import fast.shifted_ntk
 import fast.sketch
 import fast.threshold_search
+import reference.baselines
 import reference.gauss_newton
 import reference.multi_layer
 import reference.multi_layer_gauss_newton
 import reference.network_file
 import reference.output_layer
+import reference.regression
 import reference.signals
+import reference.threshold_search
 import reference.two_layer
 
 Verdict = Literal["holds", "fails", "undecided", "invalid"]
@@ -144,8 +147,8 @@ class CodeUnderTest:
     ----------
     initialize : callable
         Draws a network; see `reference.two_layer.initialize`.
-    reference_train, train, train_dense, train_compacted, train_gradient_descent : callable
-        Training loops; see `reference.gauss_newton`, `fast.gauss_newton` and `fast.baselines`.
+    reference_train, train, train_dense, train_compacted, train_gradient_descent, reference_gradient_descent : callable
+        Training loops; see `reference.gauss_newton`, `fast.gauss_newton`, `fast.baselines` and `reference.baselines`.
     train_momentum, train_adam, train_lbfgs, natural_rate : callable
         First-order opponents; see `fast.first_order`.
     start, start_events, start_dense : callable
@@ -153,11 +156,13 @@ class CodeUnderTest:
         `fast.baselines.DenseRun`.
     lazy_initialize : callable
         Draws only the neurons that fire; see `fast.lazy_width.initialize`.
-    joint_reference_train, start_joint : callable
-        Training of both layers, and the fast loop prepared but not yet iterating; see `reference.output_layer` and
-        `fast.output_layer.JointRun`.
+    joint_reference_train, joint_train, start_joint : callable
+        Training of both layers, and the fast loop prepared but not yet iterating; see `reference.output_layer`,
+        `fast.output_layer.train` and `fast.output_layer.JointRun`.
     forest : type
         See `fast.threshold_search.ThresholdForest`.
+    max_tree, scan : type and callable
+        The plain tree of one data point, and a look at every score; see `reference.threshold_search`.
     gram, shifted_ntk : callable
         See `fast.gram.gram` and `fast.shifted_ntk.shifted_ntk`.
     deep_initialize, deep_reference_train, deep_train, deep_train_dense : callable
@@ -170,8 +175,8 @@ class CodeUnderTest:
         See `fast.multi_layer_gauss_newton.LastLayer`.
     low_rank : type
         See `fast.low_rank.LowRankWeights`.
-    sketch, sketch_jacobian, sketch_tensors, solve_sketched, solve_conjugate : callable
-        See `fast.sketch` and `fast.regression`.
+    sketch, sketch_jacobian, sketch_tensors, solve_sketched, solve_conjugate, reference_solve_sketched : callable
+        See `fast.sketch`, `fast.regression` and `reference.regression`.
     warm_cholesky, tensor_jacobian : type
         See `fast.regression.WarmCholesky` and `fast.multi_layer.TensorJacobian`.
     rectangular_product, rectangular_multiplications, rectangular_error_bound : callable
@@ -194,13 +199,17 @@ class CodeUnderTest:
     train_compacted: Callable[..., Any] = fast.baselines.train_compacted
     start_dense: Callable[..., Any] = fast.baselines.DenseRun
     train_gradient_descent: Callable[..., Any] = fast.baselines.train_gradient_descent
+    reference_gradient_descent: Callable[..., Any] = reference.baselines.train_gradient_descent
     train_momentum: Callable[..., Any] = fast.first_order.train_momentum
     train_adam: Callable[..., Any] = fast.first_order.train_adam
     train_lbfgs: Callable[..., Any] = fast.first_order.train_lbfgs
     natural_rate: Callable[..., Any] = fast.first_order.natural_rate
     joint_reference_train: Callable[..., Any] = reference.output_layer.train
+    joint_train: Callable[..., Any] = fast.output_layer.train
     start_joint: Callable[..., Any] = fast.output_layer.JointRun
     forest: type[fast.threshold_search.ThresholdForest] = fast.threshold_search.ThresholdForest
+    max_tree: type[reference.threshold_search.MaxTree] = reference.threshold_search.MaxTree
+    scan: Callable[..., Any] = reference.threshold_search.scan
     gram: Callable[..., Any] = fast.gram.gram
     shifted_ntk: Callable[..., Any] = fast.shifted_ntk.shifted_ntk
     deep_initialize: Callable[..., Any] = reference.multi_layer.initialize
@@ -216,6 +225,7 @@ class CodeUnderTest:
     sketch_tensors: Callable[..., Any] = fast.sketch.sketch_tensors
     solve_sketched: Callable[..., Any] = fast.regression.solve_sketched
     solve_conjugate: Callable[..., Any] = fast.regression.solve_conjugate
+    reference_solve_sketched: Callable[..., Any] = reference.regression.solve_sketched
     warm_cholesky: type[fast.regression.WarmCholesky] = fast.regression.WarmCholesky
     tensor_jacobian: type[fast.multi_layer.TensorJacobian] = fast.multi_layer.TensorJacobian
     save_network: Callable[..., Any] = reference.network_file.save

@@ -58,6 +58,7 @@ from reference.shifted_ntk import theorem_width
 from reference.trace import Trace
 from reference.two_layer import TwoLayerNetwork, activation_pattern, shift_for
 from verify import plots, tolerances
+from verify.comparison import largest
 from verify.experiment import Claim, CodeUnderTest, Finding, Result, Verdict
 from verify.loading import Prepared
 from verify.seeds import generator
@@ -370,10 +371,10 @@ def _record_of(trace: Trace[Any]) -> dict[str, Any]:
 
 
 def _recomputed(trace: Trace[Any] | None, prepared: Prepared) -> float | None:
-    """Compute the last residual again from weights written out."""
+    """Compute the last residual again from weights written out; `UNEQUAL` if it is not a number."""
     if trace is None:
         return None
-    return float(np.linalg.norm(trace.network.to_dense().predict(prepared.X) - prepared.y))
+    return largest([np.linalg.norm(trace.network.to_dense().predict(prepared.X) - prepared.y)])
 
 
 def _fell_back(trace: Trace[Any] | None) -> bool:
@@ -439,11 +440,14 @@ def _seconds(train: Train, iterations: int) -> float:
 
 
 def difference_of(one: dict[str, Any], other: dict[str, Any], y: FloatArray, unseen: FloatArray) -> dict[str, Any]:
-    """Compare two runs on labels ``y``: residuals relative to the first one, predictions relative to their size."""
+    """Compare two runs on labels ``y``: residuals relative to the first one, predictions relative to their size.
+
+    `UNEQUAL` where one of the two is not a number; None where there is nothing to compare.
+    """
     first, second = one["residuals"], other["residuals"]
-    pairs = [pair for pair in zip(first, second, strict=False) if np.isfinite(pair).all()]
+    pairs = [pair for pair in zip(first, second, strict=False) if np.isfinite(pair).any()]
     differences: dict[str, Any] = {
-        "residuals": max(abs(left - right) for left, right in pairs) / (second[0] or 1.0),
+        "residuals": largest(abs(left - right) / (second[0] or 1.0) for left, right in pairs),
         "stopped": None
         if bool(one["stopped"]) == bool(other["stopped"])
         else one["stopped"] or other["stopped"],
@@ -460,9 +464,9 @@ def difference_of(one: dict[str, Any], other: dict[str, Any], y: FloatArray, uns
 
 
 def _relative(first: FloatArray, second: FloatArray, scale: float) -> float:
-    """Norm of the difference over the norm of the second, or ``scale`` when that is larger."""
+    """Norm of the difference over the norm of the second, or ``scale`` when that is larger; `UNEQUAL` if not finite."""
     size = max(float(np.linalg.norm(second)), scale, float(np.finfo(float).tiny))
-    return float(np.linalg.norm(first - second)) / size
+    return largest([np.linalg.norm(first - second) / size])
 
 
 def as_plain(value: Any) -> Any:  # noqa: ANN401

@@ -54,6 +54,7 @@ from verify.claims.fine_tuning import (
     summary,
     way,
 )
+from verify.comparison import largest
 from verify.experiment import Claim, CodeUnderTest, Finding, Result, Verdict
 from verify.loading import Prepared
 from verify.own_data import (
@@ -269,7 +270,7 @@ def measure(prepared: Prepared, settings: Settings, code: CodeUnderTest) -> tupl
         safeguarded = _told(summary(record), tune)
         if record["trace"] is not None:
             last = record["trace"]
-            safeguarded["recomputed"] = float(np.linalg.norm(last.network.to_dense().predict(tune.X) - tune.y))
+            safeguarded["recomputed"] = largest([np.linalg.norm(last.network.to_dense().predict(tune.X) - tune.y)])
     for name in WAYS:
         _told(tuned[name], tune)
     split = f"fitted on {len(fit.X)} of the rows, fine-tuned on the other {len(tune.X)}"

@@ -361,7 +361,7 @@ def make_finding(
     interval : Interval or None
         What was measured, if anything.
     verdict : Verdict
-        The decision.
+        The decision. That a claim holds, with an estimate that is not finite, is "invalid".
     margin, domain, reason : str
         See `Finding`.
 
@@ -371,6 +371,8 @@ def make_finding(
     """
     if interval is None:
         return Finding(claim_id, verdict, None, None, margin, domain, reason)
+    if verdict == "holds" and not math.isfinite(interval.estimate):
+        verdict = "invalid"
     estimate, low, high = (
         x if math.isfinite(x) else None for x in (interval.estimate, interval.low, interval.high)
     )

@@ -63,11 +63,12 @@ def simulated(changes: Callable[[Inputs], Result] = lambda _: {}) -> Results:
         elif cell["part"] == "extended":
             shared = 2048 * lazy_width.shared_given_fired(lazy_width.shift_at(cell["width"]), 0.3)
             result = {"fired": 2048 * noise[0], "shared": shared * noise[1], "missed": 0.3 * noise[2]}
+            result |= {"unseen": 2048 * noise[3], "warned": True, "refused": True}
         elif cell["part"] == "repeats":
             result = {"lazy_mean": 50 * noise[0], "full_mean": 50 * noise[1]}
             result |= {"lazy_variance": 40 * noise[2] ** 20, "full_variance": 40 * noise[3] ** 20}
         else:
-            result = {"lazy_log_ratio": -1.5 * noise[0], "full_log_ratio": -1.5 * noise[1]}
+            result = {"lazy_log_ratio": -1.5 * noise[0], "full_log_ratio": -1.5 * noise[1], "dense_apart": 1e-15}
         results.append((cell, result | changes(cell)))
     return results
 
@@ -134,12 +135,15 @@ def test_tails_are_measured_by_the_definition(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    "fault", [each for each in FAULTS if each.caught_by.keys() & EXTENDED], ids=lambda fault: fault.id
+    "fault",
+    [each for each in FAULTS if each.caught_by.keys() & EXTENDED or each.id == "dense-not-rescaled"],
+    ids=lambda fault: fault.id,
 )
-def test_what_is_wrong_with_extensions_is_caught(fault: Fault) -> None:
-    cells = [cell for cell in lazy_width.cells(Profile()) if cell["part"] == "extended" and cell["seed"] < 4]
+def test_what_is_wrong_with_further_points_and_dense_forms_is_caught(fault: Fault) -> None:
+    part = PART[next(iter(fault.caught_by)).removeprefix("lazy_width.")]
+    cells = [cell for cell in lazy_width.cells(Profile()) if cell["part"] == part and cell["seed"] < 4]
     results = [(cell, lazy_width.measure(cell, np.random.default_rng(cell["seed"]), fault.code)) for cell in cells]
-    others = [(cell, result) for cell, result in simulated() if cell["part"] != "extended"]
+    others = [(cell, result) for cell, result in simulated() if cell["part"] != part]
     found = verdicts(others + results)
     assert {claim: found[claim.split(".")[1]] for claim in fault.caught_by} == fault.caught_by
 
@@ -190,14 +194,23 @@ def test_a_faulty_sampler_fails_the_claim_meant_for_it(defect: Defect, claim: st
         ("repeats", {"lazy_mean": 51.0}, "touched"),
         ("repeats", {"lazy_variance": 50.0}, "spread"),
         ("ratios", {"full_log_ratio": -1.6}, "first_ratio"),
+        ("ratios", {"dense_apart": 1e-8}, "first_ratio"),
         ("extended", {"fired": 2048 * 1.02}, "extended"),
         ("extended", {"shared": 900.0}, "extended"),
+        ("extended", {"unseen": 2048 * 0.98}, "extended"),
         ("extended", {"missed": 1.1}, "missing"),
+        ("extended", {"warned": False}, "missing"),
+        ("extended", {"refused": False}, "missing"),
     ],
 )
 def test_planted_numbers_fail_their_claim_alone(part: str, change: Result, caught: str | None) -> None:
     found = verdicts(simulated(lambda cell: change if cell["part"] == part else {}))
     assert {claim for claim, verdict in found.items() if verdict == "fails"} == ({caught} if caught else set())
+
+
+def test_points_that_share_nothing_are_no_evidence() -> None:
+    found = verdicts(simulated(lambda cell: {"shared": 0.0} if cell["part"] == "extended" else {}))
+    assert found["extended"] == "invalid"
 
 
 def test_the_seed_is_the_unit_of_evidence() -> None:
@@ -238,6 +251,7 @@ def test_ratios_come_from_one_step_of_each_network(monkeypatch: pytest.MonkeyPat
     class Norms:
         def __init__(self, network: TwoLayerNetwork | LazyNetwork) -> None:
             widths.append(network.width)
+            self.network = network
             self.residual_norms = [4.0, 1.0 if isinstance(network, LazyNetwork) else 2.0]
 
     def train(network: TwoLayerNetwork, X: np.ndarray, y: np.ndarray, *, iterations: int) -> Norms:
@@ -245,6 +259,7 @@ def test_ratios_come_from_one_step_of_each_network(monkeypatch: pytest.MonkeyPat
         return Norms(network)
 
     result = lazy_width.measure({"part": "ratios", "seed": 0}, rng, CodeUnderTest(train=train, initialize=initialize))
+    assert result.pop("dense_apart") == pytest.approx(0, abs=1e-12)
     assert result == {"lazy_log_ratio": -math.log(4), "full_log_ratio": -math.log(2)}
     assert widths == [2**14] * 4
 

@@ -19,7 +19,7 @@ from verify import seeds
 from verify.claims import low_rank
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
 from verify.faults.deep_routines import LosesFactor
-from verify.faults.low_rank import DenseFactors, EagerFolds, HalvedReads, StaleColumns, WholeFolds
+from verify.faults.low_rank import DenseFactors, EagerFolds, HalvedReads, StaleColumns, WholeFolds, WritesNaN
 
 Results = list[tuple[Inputs, Result]]
 POINTS = [{"width": 1 << 9, "alpha": 0.24}, {"width": 1 << 9, "alpha": 0.4}]
@@ -100,7 +100,7 @@ class WritesInitial(LowRankWeights):
 
 
 @pytest.mark.parametrize(
-    "weights", [LosesFactor, SharedBlock, ForgetsFactors, SinglePrecision, StaleColumns, Late, WritesInitial]
+    "weights", [LosesFactor, SharedBlock, ForgetsFactors, SinglePrecision, StaleColumns, WritesNaN, Late, WritesInitial]
 )
 def test_weights_that_err_fail_lazy(sound: Results, weights: type[LowRankWeights]) -> None:
     lazy = [inputs for inputs, _ in sound if inputs["part"] == "lazy"]
@@ -191,6 +191,19 @@ def test_wrong_counts_and_wrong_costs_fail_wherever_they_should_appear(
     lazy = [each for each in sound if each[0]["part"] == "lazy"]
     found = verdicts([*lazy, *measured(CodeUnderTest(low_rank=weights), cells)])
     assert [found[claim] for claim in caught] == ["fails"] * len(caught)
+
+
+@pytest.mark.parametrize(("claim", "phases"), [("crossing", ("factors",)), ("short", low_rank.PHASES)])
+@pytest.mark.parametrize("alpha", [0.24, 0.4])
+def test_one_point_without_a_number_is_no_evidence(
+    sound: Results, claim: str, phases: tuple[str, ...], alpha: float
+) -> None:
+    results = copy.deepcopy(sound)
+    for inputs, result in results:
+        if inputs["part"] == "run" and inputs["alpha"] == alpha:
+            for work in result["work"].values():
+                work |= {phase: [0] * len(work[phase]) for phase in phases}
+    assert verdicts(results)[claim] == "invalid"
 
 
 @pytest.mark.parametrize("factors", [[7, 8], [0, 1]])

@@ -18,6 +18,7 @@ from verify.claims import rectangular_product as claims
 from verify.experiment import CodeUnderTest, Finding, Inputs, Profile, Result, Verdict
 from verify.faults.rectangular_product import (
     behind_the_counter,
+    first_panel_again,
     schoolbook,
     single_precision,
     small_bound,
@@ -71,6 +72,7 @@ def test_every_claim_holds() -> None:
         ({"rectangular_product": partial(multiply, leaf=1 << 62)}, ("fails", "holds", "holds")),
         ({"rectangular_multiplications": partial(multiplications, leaf=1 << 62)}, ("fails", "holds", "holds")),
         ({"rectangular_product": wrong_block}, ("holds", "holds", "fails")),
+        ({"rectangular_product": first_panel_again}, ("holds", "holds", "fails")),
         ({"rectangular_product": single_precision}, ("holds", "holds", "fails")),
         ({"rectangular_product": not_a_number}, ("fails", "invalid", "fails")),
         ({"rectangular_multiplications": without_strips}, ("fails", "holds", "holds")),
@@ -84,6 +86,7 @@ def test_every_claim_holds() -> None:
         "never halves by default",
         "counts no halving by default",
         "wrong block",
+        "first panel again",
         "single precision",
         "NaN",
         "wrong count",

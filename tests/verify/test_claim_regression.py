@@ -11,9 +11,13 @@ from matplotlib.figure import Figure
 
 from fast import regression as fast_regression
 from fast import sketch as fast_sketch
+from reference import regression as reference_regression
+from reference.notation import InputError
+from reference.regression import Solution
 from reference.two_layer import initialize
 from verify import seeds
 from verify.claims import regression
+from verify.comparison import UNEQUAL
 from verify.experiment import Inputs, Profile, Result, Verdict
 from verify.faults.fault import Fault
 from verify.faults.regression import FAULTS
@@ -21,6 +25,7 @@ from verify.faults.regression import FAULTS
 HONEST = {
     "sketch_jacobian": fast_sketch.sketch_jacobian,
     "solve_sketched": fast_regression.solve_sketched,
+    "reference_solve_sketched": reference_regression.solve_sketched,
     "initialize": initialize,
 }
 IDS = [claim.id for claim in regression.EXPERIMENT.claims]
@@ -70,6 +75,7 @@ def test_planted_faults_fail_the_claims_meant_for_them(fault: Fault) -> None:
     [
         ("regression.geometric", lambda angle: angle.update(factors=[0.6, 0.1])),
         ("regression.geometric", lambda angle: angle.update(residuals=[1e-13, float("nan")])),
+        ("regression.geometric", lambda angle: angle.update(apart=1.01)),
         ("regression.iterations", lambda angle: angle.update(steps=[30, 60, 90])),
         ("regression.linear", lambda angle: angle.update(steps=[5, 20, 60])),
         ("regression.condition", lambda angle: angle.update(preconditioned=11.0)),
@@ -88,6 +94,32 @@ def test_worst_factor_looks_at_every_window() -> None:
     history = np.array([1.0, 0.5, 0.4, 0.3, 0.2, 0.1, 0.4])
     assert regression._worst_factor(history) == pytest.approx(0.8)
     assert regression._worst_factor(history[:3]) == pytest.approx(0.4)
+
+
+def solved(solution: list[float], history: list[float]) -> Solution:
+    return Solution(np.array(solution), len(history) - 1, np.array(history), 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        (solved([1.0, 2.0], [1.0, 0.5, 0.1]), 0.0),
+        (solved([1.0, 2.0], [1.0, 0.5]), 0.0),
+        (solved([1.0, 2.0], [1.0]), UNEQUAL),
+        (solved([1.0, 2.000004], [1.0, 0.5, 0.1]), 20.0),
+        (solved([1.0, 2.0], [1.0, 0.500003, 0.1]), 30.0),
+    ],
+)
+def test_the_reference_is_compared_step_by_step(other: Solution, expected: float) -> None:
+    run = solved([1.0, 2.0], [1.0, 0.5, 0.1])
+    assert regression._difference(run, other) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_reference_that_gives_up_is_unequal() -> None:
+    def give_up(*args: object, **options: object) -> Solution:
+        raise InputError("the sketched iteration did not converge")
+
+    assert verdicts(measure(2, reference_solve_sketched=give_up) * 24)["regression.geometric"] == "fails"
 
 
 def test_plot_draws_two_panels() -> None:

@@ -10,14 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from fast import certified_scores, low_rank
+from fast import certified_scores, low_rank, multi_layer_baselines
 from fast.gram import shared_counts
 from fast.jacobian import FiredJacobian
+from fast.multi_layer_baselines import MultiLayerDenseRun
 from fast.multi_layer_gauss_newton import MultiLayerRun
 from fast.threshold_search import FAN_OUT, ThresholdForest
 from fast.two_layer import FiredPairs
 from reference import multi_layer
 from reference.notation import BoolArray, FloatArray
+from reference.threshold_search import MaxTree
 from verify import closed_forms, problems
 from verify.strategies import generators
 
@@ -76,6 +78,28 @@ def test_counts_of_a_forest_equal_their_closed_forms(
     forest.update(moved, after[:, moved])
     assert forest.nodes_visited["build"] == closed_forms.build_nodes(n, width)
     assert forest.nodes_visited["update"] == closed_forms.update_nodes(before, after, moved)
+
+
+def walk_halves(row: list[float], threshold: float) -> int:
+    """Count the nodes of a descent that cuts the scores in halves."""
+    if len(row) == 1 or max(row) < threshold:
+        return 1
+    half = len(row) // 2
+    return 1 + walk_halves(row[:half], threshold) + walk_halves(row[half:], threshold)
+
+
+@given(st.sampled_from([1, 3, 16, 17, 300]), generators, st.integers(-9, 10))
+def test_plain_tree_nodes_count_a_descent_and_the_trees_own_counter(
+    width: int, rng: np.random.Generator, threshold: int
+) -> None:
+    scores = rng.integers(-9, 10, size=width).astype(float)
+    padded = scores.tolist() + [-np.inf] * ((1 << (width - 1).bit_length()) - width)
+    fires = scores >= threshold
+    assert closed_forms.plain_tree_nodes([fires], 0) == walk_halves(padded, threshold)
+    tree = MaxTree(scores)
+    tree.query(threshold)
+    tree.update(width // 2, scores[width // 2])
+    assert closed_forms.plain_tree_nodes([fires], 1) == tree.nodes_visited
 
 
 def test_update_nodes_by_hand() -> None:
@@ -238,6 +262,42 @@ def test_deep_work_is_what_the_loop_reports(depth: int, layers: list[int], budge
     assert ["solve" in each for each in expected] == [True, False, False, False, False]
 
 
+def test_opponent_work_by_hand() -> None:
+    """Two layers of 40 neurons, two points; neurons 0 and 1 of layer 1 and neuron 5 of layer 2 fire on both."""
+    first, second = np.arange(40) < np.full((2, 1), 2), np.arange(40) == np.full((2, 1), 5)
+    state = [np.ones((2, 3), dtype=bool), first, second]
+    (dense,) = closed_forms.deep_opponent_work([state, state], [1, 2])
+    (compacted,) = closed_forms.deep_opponent_work([state, state], [1, 2], compact=True)
+    assert dense == {
+        "scan": 2 * 3 * 40 + 2 * 40 * 40,
+        "backward": 2 * 1 * 2,
+        "gram": (2 * 4 + 3 * 4 + 4) + (1 * 4 + 2 * 4 + 4),
+        "solve": 8 // 3,
+        "step": 2 * 3 * 40 + 2 * 1 * 2,  # of 3 by 40 entries 12 are met, of 40 by 40 only 4
+    }
+    assert compacted == {**dense, "scan": 2 * 3 * 40 + 2 * 2 * 40}
+    (alone,) = closed_forms.deep_opponent_work([state, state], [2], compact=True)
+    assert (alone["scan"], alone["backward"], alone["gram"], alone["step"]) == (2 * 2 * 40, 0, 1 * 4 + 2 * 4 + 4, 4)
+
+
+@pytest.mark.parametrize("compact", [False, True])
+@pytest.mark.parametrize(("depth", "layers"), [(1, [1]), (2, [1, 2]), (3, [1, 3]), (3, [2])])
+def test_opponent_work_is_what_the_loop_reports(depth: int, layers: list[int], compact: bool) -> None:
+    rng = np.random.default_rng(5)
+    problem = problems.make("random", 6, 8, rng)
+    network = multi_layer.initialize(256, 8, depth, shift=1.6, rng=rng, normalized=True)
+    run = MultiLayerDenseRun(network, problem.X, problem.y, trained_layers=layers, compact=compact)
+
+    def patterns() -> list[BoolArray]:
+        return [np.ones(problem.X.shape, dtype=bool), *(patterns_of(h) for h in run.signals.hidden[1:])]
+
+    states = [patterns()]
+    for _ in range(3):
+        run.iterate()
+        states.append(patterns())
+    assert run.counts == closed_forms.deep_opponent_work(states, layers, compact=compact)
+
+
 def test_columns_that_are_read() -> None:
     """Seven points, of which one has an input; thirty neurons above four below, of which one has weights."""
     doubt = closed_forms.Doubt(np.zeros((30, 4)), shift=1.0)
@@ -284,3 +344,4 @@ def test_the_density_typed_again_is_that_of_the_weights() -> None:
     assert closed_forms.DENSE_FORWARD == low_rank.DENSE_FORWARD
     assert closed_forms.DENSE_BACK == low_rank.DENSE_BACK
     assert (closed_forms.SURVEY, closed_forms.SLACK) == (certified_scores.SURVEY, certified_scores.SLACK)
+    assert closed_forms.SCATTER == multi_layer_baselines.SCATTER_AT

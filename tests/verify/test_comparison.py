@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -19,6 +20,18 @@ def test_relative_error_by_hand() -> None:
     assert comparison.relative_error(ones, np.ones(4)) == comparison.UNEQUAL
     assert comparison.relative_error(ones, np.zeros(3)) == comparison.UNEQUAL
     assert comparison.relative_error(np.zeros(3), np.zeros(3)) == 0
+    broken = np.array([1.0, np.nan, 1.0])
+    assert comparison.relative_error(ones, broken) == comparison.relative_error(broken, ones) == comparison.UNEQUAL
+
+
+@pytest.mark.parametrize("errors", [[math.nan, 0.5], [0.5, math.nan], [0.5, math.inf]])
+def test_no_error_that_is_not_finite_hides_behind_another(errors: list[float]) -> None:
+    assert comparison.largest(errors) == comparison.UNEQUAL
+
+
+def test_the_largest_of_nothing_is_no_error_of_0() -> None:
+    with pytest.raises(ValueError, match="zero-size"):
+        comparison.largest([])
 
 
 def stopped(*residuals: float) -> comparison.Stopped:

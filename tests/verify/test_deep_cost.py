@@ -19,7 +19,7 @@ import fast.multi_layer_gauss_newton
 from fast.multi_layer_gauss_newton import MultiLayerRun, State
 from reference.multi_layer import initialize
 from reference.multi_layer_gauss_newton import train as reference_train
-from reference.notation import FloatArray, SingularGramError
+from reference.notation import FloatArray, NothingFiresError, SingularGramError
 from reference.trace import Trace
 from verify import problems, seeds
 from verify.claims import deep_cost
@@ -194,10 +194,18 @@ def test_noise_beyond_the_margin_leaves_the_forbidden_term_undecided(sound: Resu
     assert verdicts(noisy)["forbidden"] == "undecided"
 
 
-@pytest.mark.parametrize(("spread", "verdict"), [(0.0, "fails"), (0.7, "undecided")])
-def test_the_dense_loop_must_be_convicted(sound: Results, spread: float, verdict: str) -> None:
+@pytest.mark.parametrize("phase", ["scan", "backward", "gram", "solve", "step"])
+@pytest.mark.parametrize("which", deep_cost.OPPONENTS)
+def test_a_doubled_counter_of_an_opponent_fails_exact(sound: Results, which: str, phase: str) -> None:
+    assert verdicts(altered(sound, multiply(phase, lambda i: 2), which=which))["exact"] == "fails"
+
+
+@pytest.mark.parametrize(("share", "spread", "verdict"), [(0.7, 0, "fails"), (1, 0.7, "undecided"), (1.5, 0, "fails")])
+def test_the_dense_loop_must_be_convicted_of_what_it_does(
+    sound: Results, share: float, spread: float, verdict: str
+) -> None:
     def change(counts: Counts, inputs: Inputs) -> None:
-        counts["scan"] = int(counts["scan"] * (0.7 if spread == 0 else 1 + spread * (inputs["seed"] - 2) / 2))
+        counts["scan"] = int(counts["scan"] * (share + spread * (inputs["seed"] - 2) / 2))
 
     assert verdicts(altered(sound, change, which="dense"))["dense"] == verdict
 
@@ -382,17 +390,38 @@ def test_dense_in_the_place_of_the_fast_loop_and_modest_in_the_place_of_dense_bo
     assert {found["forward_level"], found["start_level"]} == {"invalid"}  # it has no such phase
 
 
-def test_a_run_that_always_stops_with_an_error_leaves_its_cell_without_a_result() -> None:
-    calls = []
+def test_networks_on_which_no_run_goes_through_are_drawn_anew_until_it_gives_up() -> None:
+    draws = []
 
-    def train(*args: object, **options: object) -> Trace:
-        calls.append(1)
+    def draw(*args: Any, shift: float, **options: Any) -> Any:  # noqa: ANN401
+        draws.append(1)
+        return initialize(*args, shift=9.0, **options)  # nothing fires
+
+    for sweep in ("shapes", "once"):
+        draws.clear()
+        cell = {**deep_cost.POINT, **deep_cost.SHAPES[0], "sweep": sweep, "width": 64, "seed": 0}
+        with pytest.raises(NothingFiresError):
+            measured(CodeUnderTest(deep_initialize=draw), [cell])
+        assert len(draws) == deep_cost.MOST_REDRAWS
+
+
+class Stops(MultiLayerRun):
+    def iterate(self) -> None:
         raise SingularGramError("G is singular")
 
-    cell = {**deep_cost.POINT, **deep_cost.SHAPES[0], "sweep": "shapes", "width": 64, "seed": 0}
-    with pytest.raises(SingularGramError, match="G is singular"):
-        measured(CodeUnderTest(deep_train=train), [cell])
-    assert len(calls) == deep_cost.MOST_REDRAWS
+
+def test_a_run_that_stops_where_one_by_the_definitions_goes_through_has_done_nothing(sound: Results) -> None:
+    for sweep, claim in (("width", "exact"), ("terms", "exact"), ("shapes", "exact"), ("once", "once")):
+        found = caught_by(sound, trained(Stops), sweep)
+        assert found[claim] == "fails"
+        assert {found[other] for other in ("dense", "witness")} == {"holds"}
+    assert caught_by(sound, trained(Stops), "settled")["settled"] == "invalid"
+
+
+def test_a_loop_that_always_stops_is_no_evidence_for_anything(sound: Results) -> None:
+    found = verdicts(measured(trained(Stops), [inputs for inputs, _ in sound if inputs["width"] < 1 << 11]))
+    assert {claim for claim, verdict in found.items() if verdict == "fails"} == {"exact", "once"}
+    assert {found[claim] for claim in found.keys() - {"exact", "once"}} == {"invalid"}
 
 
 def test_a_run_with_steps_so_large_that_they_are_written_out_early_is_drawn_anew() -> None:

@@ -12,11 +12,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from fast.multi_layer_gauss_newton import LastLayer, MultiLayerRun, State
+from reference.multi_layer import MultiLayerNetwork, initialize
 from reference.notation import FloatArray, NothingFiresError
 from verify import seeds
 from verify.claims import deep_time
 from verify.comparison import UNEQUAL
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
+from verify.faults.deep_time import FAULTS
 from verify.tolerances import RUN
 
 Results = list[tuple[Inputs, Result]]
@@ -254,16 +256,27 @@ def test_bare_products_run_beside_the_opponents_and_train_nothing(part: str) -> 
     assert result["apart"] <= RUN
 
 
-def test_a_run_that_stops_draws_another_network_and_gives_up_in_the_end() -> None:
+def test_networks_on_which_no_run_goes_through_are_drawn_again_until_it_gives_up() -> None:
     draws = []
 
-    def start(*args: object, **options: object) -> Any:  # noqa: ANN401
+    def draw(*args: Any, shift: float, **options: Any) -> MultiLayerNetwork:  # noqa: ANN401
         draws.append(1)
-        raise NothingFiresError("nothing fires")
+        return initialize(*args, shift=9.0, **options)  # nothing fires
 
     with pytest.raises(NothingFiresError, match="no run of 20 networks of width 512"):
-        deep_time.measure(CELL, np.random.default_rng(0), CodeUnderTest(start_deep=start))
+        deep_time.measure(CELL, np.random.default_rng(0), CodeUnderTest(deep_initialize=draw))
     assert len(draws) == deep_time.MOST_REDRAWS
+
+
+def test_a_run_that_stops_where_one_by_the_definitions_goes_through_invalidates_every_claim() -> None:
+    (fault,) = (fault for fault in FAULTS if fault.id == "deep-gives-up")
+    result = deep_time.measure(CELL, np.random.default_rng(0), fault.code)
+    assert result == {"stopped": "G is singular"}
+    stopped = [(inputs, result if inputs["part"] == "plain" else other) for inputs, other in simulated()]
+    findings = deep_time.decide(stopped)
+    assert [(finding.claim, finding.verdict) for finding in findings] == [(c.id, "invalid") for c in deep_time.CLAIMS]
+    assert "goes through: G is singular." in findings[0].reason
+    deep_time.plot(Figure(), stopped)
 
 
 def test_plot_shows_both_opponents_in_every_setting() -> None:

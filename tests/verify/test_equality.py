@@ -14,11 +14,12 @@ from matplotlib.figure import Figure
 
 import fast.baselines
 import fast.gauss_newton
+import reference.baselines
 import reference.gauss_newton
 from fast.gauss_newton import EventRun, TreeRun
 from reference.notation import DivergenceError, FloatArray, InputError, NothingFiresError, SingularGramError
 from reference.trace import Trace
-from reference.two_layer import TwoLayerNetwork, initialize
+from reference.two_layer import TwoLayerNetwork, initialize, shift_for
 from verify import comparison, seeds
 from verify.claims import equality
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
@@ -86,8 +87,8 @@ def test_a_finding_names_the_worst_cell() -> None:
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
 def test_planted_faults_fail_the_claims_meant_for_them(fault: Fault) -> None:
     # Some faults show only in a cell of their own.
-    own = [{**point, "seed": 0} for point in equality.GRID if point["n"] == 2]
-    found = verdicts(measured(fault.code, [cell for cell in own if fault.only and fault.only(cell)] or CELLS))
+    own = [{**point, "seed": 0} for point in (*equality.GRID, equality.MANY) if point["n"] in (2, 280)]
+    found = verdicts(measured(fault.code, [*CELLS, *(cell for cell in own if fault.only and fault.only(cell))]))
     assert {claim: found[claim.split(".")[1]] for claim in fault.caught_by} == fault.caught_by
 
 
@@ -171,13 +172,39 @@ def test_the_digits_are_judged_by_the_dense_loop() -> None:
     assert sorted(iterations) == [1, 10]
 
 
+def test_many_points_are_judged_by_the_dense_loop_which_needs_no_list_of_pairs() -> None:
+    cell = {**equality.MANY, "seed": 0}
+    rng = np.random.default_rng(0)
+    problem = equality.draw_problem(cell, rng)
+    network = initialize(cell["width"], cell["d"], shift=shift_for(cell["width"], cell["alpha"]), rng=rng)
+    # Above this share the dense loop keeps the whole pattern, so that a wrong list of pairs cannot mislead it.
+    assert fast.baselines.DenseRun(network, problem.X, problem.y).dense_pattern is not None
+    results = measured(CodeUnderTest(reference_train=raising(ERRORS["singular"])), [cell])
+    assert [name for name in equality.WAYS if name in results[0][1]] == ["cholesky", "events"]
+    assert max(error for part in results[0][1].values() if isinstance(part, dict) for error in part.values()) <= 1
+
+
+def test_a_resumed_run_shows_where_it_began() -> None:
+    def train(network: str, *, iterations: int) -> Trace[Any]:
+        norms = np.arange(iterations + 1) + (10.0 if network == "start" else 20.0)
+        return Trace("trained", norms, norms, False, [])  # type: ignore[arg-type]
+
+    run = comparison.in_two_parts(train, "start", 2, 3)
+    assert run.residual_norms.tolist() == [10, 11, 20, 21, 22, 23]
+
+
 def test_both_sides_may_be_the_reference() -> None:
     def train(
         network: TwoLayerNetwork, X: FloatArray, y: FloatArray, *, iterations: int, **options: Option
     ) -> Trace[Any]:
         return reference.gauss_newton.train(network, X, y, iterations=iterations)
 
-    for finding in equality.decide(measured(CodeUnderTest(train=train))):
+    code = CodeUnderTest(
+        train=train,
+        train_compacted=reference.gauss_newton.train,
+        train_gradient_descent=reference.baselines.train_gradient_descent,
+    )
+    for finding in equality.decide(measured(code)):
         assert finding.estimate == 0
 
 

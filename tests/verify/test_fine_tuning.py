@@ -279,6 +279,22 @@ def test_one_moved_layer_below_is_enough(moved: int | None) -> None:
     assert result["frozen"] == (moved not in (1, 2))
 
 
+def test_a_network_in_which_a_signal_dies_is_drawn_anew() -> None:
+    drawn: list[MultiLayerNetwork] = []
+
+    def dead_at_first(width: int, dim: int, depth: int, **options: Any) -> MultiLayerNetwork:  # noqa: ANN401
+        shift = options.pop("shift") + (9.0 if not drawn else 0.0)
+        drawn.append(initialize(width, dim, depth, shift=shift, **options))
+        return drawn[-1]
+
+    rng = np.random.default_rng(0)
+    cell = {"network": "normalized", "width": 512, "seed": 0}
+    code = replace(CodeUnderTest(), deep_initialize=dead_at_first)
+    network = fine_tuning.draw(cell, unit_rows(4, 6, rng), rng, code)
+    assert len(drawn) == 2
+    assert np.array_equal(network.weights[1], drawn[1].weights[1])
+
+
 @pytest.mark.usefixtures("small")
 def test_without_a_fault_nothing_flips() -> None:
     assert set(verdicts(beside(measured())).values()) == {"holds"}

@@ -91,7 +91,7 @@ def test_planted_faults_in_the_rate(decide: Callable[..., Any], fault: dict[str,
     assert finding.verdict == "fails", finding
 
 
-@pytest.mark.parametrize("fault", [planted.rounded_kernel, kernel_at_wrong_shift])
+@pytest.mark.parametrize("fault", [planted.rounded_kernel, planted.nan_at_opposite_points, kernel_at_wrong_shift])
 def test_planted_faults_in_the_routes(fault: Callable[..., Any]) -> None:
     finding = ntk.decide_routes(measure("routes", replace(CodeUnderTest(), shifted_ntk=fault), seeds_below=1))
     assert finding.verdict == "fails"

@@ -87,6 +87,13 @@ def test_opponents_that_never_arrive_are_no_opponents() -> None:
     assert found["opponents.iterations"] == found["opponents.loose"] == "invalid"
 
 
+@pytest.mark.parametrize("family", opponents.FAMILIES)
+def test_one_family_on_which_nobody_arrives_is_no_evidence(family: str) -> None:
+    nobody = dict.fromkeys(opponents.OPPONENTS, [None] * 3)
+    results = [(cell, result | (nobody if cell["family"] == family else {})) for cell, result in simulated()]
+    assert verdicts(opponents.decide(results))["opponents.iterations"] == "invalid"
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave few settings of the two best opponents, and smaller sizes."""

@@ -19,6 +19,7 @@ from scipy.stats import norm
 
 import reference.output_layer
 from fast.output_layer import JointRun
+from fast.two_layer import BLOCK_ENTRIES
 from reference.notation import NothingFiresError
 from reference.output_layer import JointNetwork
 from reference.two_layer import TwoLayerNetwork, initialize, shift_for
@@ -200,6 +201,29 @@ def test_poison_is_noticed() -> None:
         run, dense = honest_and_judge(kind)
         code = replace(CodeUnderTest(), start_joint=kind)
         assert output_layer.ignores_poison(run, network, problem, dense, code) is ignored
+
+
+def test_the_gram_matrix_of_many_fired_pairs_takes_two_blocks_of_blas() -> None:
+    cell = {"part": "equality", **output_layer.BLOCKS, "seed": 0}
+    rng = seeds.generator(0, "output_layer", cell)
+    problem = problems.make(cell["family"], cell["n"], cell["d"], rng)
+    network = initialize(cell["width"], cell["d"], shift=0.0, rng=rng)
+    watched = JointRun(network, problem.X, problem.y).watched
+    watched.gram()
+    fires = (problem.X @ network.weights.T >= 0).any(axis=0)
+    n = len(problem.X)
+    assert watched.work["gram"] == 2 * n * n * (np.count_nonzero(fires) + 1)
+    assert np.count_nonzero(fires) * n > BLOCK_ENTRIES
+
+
+def test_resumed_runs_and_those_after_the_first_layer_are_compared() -> None:
+    for outputs, ways in ((None, ("resumed run", "first layer alone")), ("gaussian", ("resumed run",))):
+        (cell,) = (c for c in output_layer.EQUALITY if c["n"] == 12 and c.get("outputs") == outputs)
+        cell = {"part": "equality", **cell, "seed": 0}
+        errors = output_layer.measure(cell, np.random.default_rng(0), CodeUnderTest())["errors"]
+        assert len(errors) == 5 * (1 + len(ways))
+        assert all(sum(way in name for name in errors) == 5 for way in ways)
+        assert max(errors.values()) <= 1
 
 
 def test_differing_output_weights_are_seen() -> None:

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import fast.gauss_newton
-from reference.notation import DivergenceError, InputError, NothingFiresError, SingularGramError
+from reference.notation import DivergenceError, FloatArray, InputError, NothingFiresError, SingularGramError
 from reference.trace import Trace
 from verify import loading, own_data
 from verify.experiment import CodeUnderTest, Finding, Result
@@ -190,6 +190,49 @@ def test_planted_wrong_predictions_are_caught_on_either_fast_path(search: str) -
     finding = run(code=code)[1]["agreement"]
     assert finding.verdict == "fails"
     assert f"(predictions, {own_data.NAMES[search]}" in finding.reason
+
+
+class SilentOnUnseen:
+    """Predicts as another network on the rows given, and NaN on all others."""
+
+    def __init__(self, network: Any, X: FloatArray) -> None:  # noqa: ANN401
+        self.network, self.X = network, X
+
+    def to_dense(self) -> Any:  # noqa: ANN401
+        return SilentOnUnseen(self.network.to_dense(), self.X)
+
+    def predict(self, X: FloatArray) -> FloatArray:
+        f: FloatArray = self.network.predict(X)
+        return f if np.array_equal(X, self.X) else np.full_like(f, np.nan)
+
+
+def test_planted_nan_on_unseen_rows_is_caught() -> None:
+    code = altered(lambda trace: replace(trace, network=SilentOnUnseen(trace.network, prepared().X)), search="tree")
+    finding = run(code=code)[1]["agreement"]
+    assert finding.verdict == "fails"
+    assert "(predictions on unseen rows, trees" in finding.reason
+
+
+def test_planted_nan_among_residuals_and_predictions_is_caught() -> None:
+    def late(trace: Trace[Any]) -> Trace[Any]:
+        norms = trace.residual_norms.copy()
+        norms[-1:] = np.nan
+        return replace(trace, residual_norms=norms)
+
+    def everywhere(trace: Trace[Any]) -> Trace[Any]:
+        return replace(trace, predictions=np.full_like(trace.predictions, np.nan))
+
+    for change, part in ((late, "(residuals, trees"), (everywhere, "(predictions, trees")):
+        finding = run(code=altered(change, search="tree"))[1]["agreement"]
+        assert finding.verdict == "fails"
+        assert part in finding.reason
+
+
+def test_a_network_of_nan_is_not_the_one_that_was_reported() -> None:
+    def change(trace: Trace[Any]) -> Trace[Any]:
+        return replace(trace, network=SilentOnUnseen(trace.network, np.empty(0)))
+
+    assert run(code=altered(change, step="safeguarded"))[1]["safeguarded"].verdict == "invalid"
 
 
 def test_planted_wrong_residual_of_the_event_path_is_caught() -> None:

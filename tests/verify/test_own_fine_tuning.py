@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 import fast.multi_layer_gauss_newton
 from fast.multi_layer import ImplicitMultiLayerNetwork
 from reference import network_file
 from reference.multi_layer import MultiLayerNetwork, initialize
-from reference.notation import DivergenceError, InputError, SingularGramError
+from reference.notation import DivergenceError, FloatArray, InputError, SingularGramError
 from reference.trace import Trace
 from reference.two_layer import initialize as two_layer
 from verify import __main__ as command
@@ -150,6 +151,17 @@ def wrong_network(trace: Trace[Any]) -> Trace[Any]:
     return replace(trace, network=MultiLayerNetwork(weights, dense.signs, dense.shift))
 
 
+class SilentOnUnseen(ImplicitMultiLayerNetwork):
+    """Predicts NaN; written out it is right."""
+
+    def predict(self, X: ArrayLike) -> FloatArray:
+        return np.full(len(np.asarray(X)), np.nan)
+
+
+def nan_on_unseen(trace: Trace[Any]) -> Trace[Any]:
+    return replace(trace, network=SilentOnUnseen(trace.network.initial, trace.network.layers))
+
+
 def scan(trace: Trace[Any]) -> Trace[Any]:
     return replace(trace, counts=[{**counts, "scan": 100 * 512**2} for counts in trace.counts])
 
@@ -159,6 +171,8 @@ def scan(trace: Trace[Any]) -> Trace[Any]:
     [
         (lambda trace: replace(trace, predictions=trace.predictions * (1 + 1e-5)), "agreement", "fails"),
         (lambda trace: replace(trace, residual_norms=trace.residual_norms * 1.001), "agreement", "fails"),
+        (lambda trace: replace(trace, predictions=np.nan * trace.predictions), "agreement", "fails"),
+        (nan_on_unseen, "agreement", "fails"),
         (wrong_network, "fits", "invalid"),
         (wrong_network, "agreement", "fails"),
         (wrong_network, "built_once", "fails"),

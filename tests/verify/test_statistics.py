@@ -14,6 +14,7 @@ from scipy.stats import binom
 
 from reference.notation import InputError
 from verify import statistics
+from verify.experiment import Verdict
 from verify.statistics import Interval
 
 SIMULATIONS = 4000
@@ -286,6 +287,14 @@ def test_make_finding_writes_open_ends_as_none() -> None:
     invalid = statistics.make_finding("a.b", statistics.NOT_A_NUMBER, "invalid", **words)
     assert (invalid.estimate, invalid.interval) == (None, None)
     assert statistics.make_finding("a.b", None, "undecided", **words).interval is None
+
+
+@pytest.mark.parametrize("estimate", [math.nan, math.inf])
+@pytest.mark.parametrize("verdict", ["holds", "fails", "undecided"])
+def test_no_finding_holds_without_a_finite_estimate(estimate: float, verdict: Verdict) -> None:
+    interval = Interval(estimate, 0.0, 1.0)
+    finding = statistics.make_finding("a.b", interval, verdict, margin="<= 1", domain="n=1", reason="because")
+    assert finding.verdict == ("invalid" if verdict == "holds" else verdict)
 
 
 RNG = np.random.default_rng(0)

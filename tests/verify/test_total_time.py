@@ -21,6 +21,7 @@ from reference.trace import Trace
 from verify import seeds
 from verify.claims import total_time
 from verify.experiment import CodeUnderTest, Inputs, Profile, Result
+from verify.faults.lazy_width import without_unseen
 from verify.faults.total_time import decide_with_another_control, draw_again, draw_beyond, stop_early
 
 Results = list[tuple[Inputs, Result]]
@@ -89,6 +90,8 @@ def linear(alpha: float, exponent: int, seed: int) -> float:
         ({"total": lambda a, e, s: 2.0 ** ((s - 1) * (e - 30) / 10)}, {"sublinear": "undecided", "law": "undecided"}),
         ({"neurons": lambda a, e, s: 2.0 ** (0.02 * (e - 30))}, {"neurons": "fails"}),
         ({"neurons": lambda a, e, s: 2.0 ** (0.02 * (e - 30) * (s - 1))}, {"neurons": "undecided"}),
+        ({"neurons": lambda a, e, s: 0.5}, {"neurons": "fails"}),  # the level alone
+        ({"neurons": lambda a, e, s: 1.02 ** (s - 1)}, {"neurons": "undecided"}),
         ({"peak": 1100 << 20}, {"memory": "fails"}),
     ],
 )
@@ -203,6 +206,14 @@ def test_one_cell_end_to_end() -> None:
 
 def test_the_residual_is_not_taken_from_the_runs_own_report() -> None:
     assert total_time.TOLERANCE < measured(CodeUnderTest(train=stop_early))["residual"] <= 1e-6
+
+
+def test_a_draw_that_ignores_unseen_points_loses_half_of_the_neurons() -> None:
+    sound, ignoring = (
+        measured(CodeUnderTest(lazy_initialize=draw)) for draw in (fast.lazy_width.initialize, without_unseen)
+    )
+    assert 0.4 < ignoring["neurons"] / sound["neurons"] < 0.6
+    assert ignoring["residual"] <= total_time.TOLERANCE
 
 
 def test_a_draw_beyond_the_shift_loses_neurons_and_one_drawn_again_none() -> None:

@@ -2,12 +2,12 @@
 
 What is asked. The fast loop (`fast.multi_layer_gauss_newton`) and its two opponents (`fast.multi_layer_baselines`:
 *dense* scans every matrix by BLAS, *compacted* gathers the columns of neurons that fire somewhere first) train both
-layers of the same network on the same data, in one process with one BLAS thread; weights are drawn again if a run
-stops. After one iteration to warm up, each loop takes one iteration, in random order, round after round; a *paired
-ratio* compares times of the same round. The number of a seed is the median over rounds, an interval is over seeds. A
-second fast loop runs along as a control: the ratio of the two identical loops must be 1, or no clock reading here is
-evidence and every claim is invalid. So they are if the loops do not come to the same residuals: a loop that does not
-train is soon done.
+layers of the same network on the same data, in one process with one BLAS thread. Weights are drawn again if a run
+stops and one by the definitions does, too; if that goes through, every claim is invalid. After one iteration to warm
+up, each loop takes one iteration, in random order, round after round; a *paired ratio* compares times of the same
+round. The number of a seed is the median over rounds, an interval is over seeds. A second fast loop runs along as a
+control: the ratio of the two identical loops must be 1, or no clock reading here is evidence and every claim is
+invalid. So they are if the loops do not come to the same residuals: a loop that does not train is soon done.
 
 The iterations timed are the second to the fifth. Nothing of the fast loop is folded in them; the terms that wait are
 paid for in every product. In the largest of the widths measured, `FACTORS`:
@@ -42,6 +42,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import reference.multi_layer_gauss_newton
 from reference.multi_layer import MultiLayerNetwork
 from reference.notation import DivergenceError, NothingFiresError, SingularGramError
 from reference.two_layer import shift_for
@@ -69,6 +70,7 @@ REPEATS, SMALL = 3, 10
 RUN = 6
 """Iterations of a whole run; on random inputs little but rounding is left of the residual then."""
 MOST_REDRAWS = 20
+STOPS = (NothingFiresError, SingularGramError, DivergenceError)
 PASS_MARGIN, COMPACTED_MARGIN = 3, 2
 """Of the dense loop's time over the bare products', and of the compacted loop's over the dense one's."""
 CONTROL_MARGIN = 0.1
@@ -164,15 +166,24 @@ def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Re
     width = 1 << inputs["exponent"]
     problem = problems.make("random", N, D, rng)
     shift = shift_for(width, inputs["alpha"])
-    # Where few neurons fire, now and then a signal dies; that says nothing about time.
+    # Where few neurons fire, now and then a signal dies, whatever code trains; that says nothing about time.
     for redraws in range(MOST_REDRAWS):
         network = code.deep_initialize(width, D, DEPTH, shift=shift, rng=rng, normalized=inputs["normalized"])
         try:
             part, count = inputs["part"], REPEATS if inputs["exponent"] <= SMALL else 1
             repeats = [interleaved(network, problem, rng, code, part=part) for _ in range(count)]
             return {**joined(repeats), "redraws": redraws}
-        except (NothingFiresError, SingularGramError, DivergenceError):
+        except STOPS as error:
+            stopped = str(error)
+        last = inputs["part"] == "last"
+        layers, iterations = [DEPTH] if last else range(1, DEPTH + 1), RUN if last else 1 + ROUNDS
+        try:
+            reference.multi_layer_gauss_newton.train(
+                network, problem.X, problem.y, trained_layers=layers, iterations=iterations
+            )
+        except STOPS:
             continue
+        return {"stopped": stopped}
     raise NothingFiresError(f"no run of {MOST_REDRAWS} networks of width {width} went through; widen the networks")
 
 
@@ -286,14 +297,19 @@ def log_run_speedup(result: Result) -> float:
 
 def decide(results: Runs) -> list[Finding]:
     """Check the control; then decide from paired ratios, one number per seed."""
+    setting = (
+        f"depth {DEPTH}, all layers trained, n={N}, d={D}, random inputs, {SEEDS} seeds or more, {ROUNDS} interleaved "
+        "rounds or more, one BLAS thread"
+    )
+    stopped = [result["stopped"] for _, result in results if "stopped" in result]
+    if stopped:
+        reason = f"A loop stopped where a run by the definitions goes through: {stopped[0]}."
+        return [Finding(claim.id, "invalid", None, None, "none stops", setting, reason) for claim in CLAIMS]
     seeds = sorted({inputs["seed"] for inputs, _ in results})
     control = t_interval(
         [float(np.mean([log_speedup(r, "control") for i, r in results if i["seed"] == seed])) for seed in seeds]
     )
-    conditions = (
-        f"depth {DEPTH}, all layers trained, n={N}, d={D}, random inputs, {SEEDS} seeds or more, {ROUNDS} interleaved "
-        f"rounds or more, one BLAS thread; identical pair {math.exp(control.low):.2f} to {math.exp(control.high):.2f}"
-    )
+    conditions = f"{setting}; identical pair {math.exp(control.low):.2f} to {math.exp(control.high):.2f}"
     if control.low > CONTROL_MARGIN or control.high < -CONTROL_MARGIN:
         reason = "The control failed: two identical loops differ, so the clock is no evidence on this machine now."
         return [Finding(claim.id, "invalid", None, None, "identical pair at 1", conditions, reason) for claim in CLAIMS]
@@ -409,7 +425,9 @@ def plot(figure: Figure, results: Runs) -> None:
     axes = figure.subplots()
     for opponent, marker in (("dense", "o"), ("compacted", "s")):
         for part, line in (("grid", "-"), ("plain", ""), ("sparse", "")):
-            own = [(inputs, result) for inputs, result in results if inputs["part"] == part]
+            own = [(i, r) for i, r in results if i["part"] == part and "stopped" not in r]
+            if not own:
+                continue
             exponents = sorted({inputs["exponent"] for inputs, _ in own})
             intervals = [
                 _exponential(t_interval([log_speedup(r, opponent) for i, r in own if i["exponent"] == exponent]))

@@ -41,6 +41,7 @@ from reference.low_rank import EagerWeights
 from reference.notation import BoolArray, FloatArray
 from reference.two_layer import shift_for
 from verify import closed_forms, tolerances
+from verify.comparison import UNEQUAL, largest
 from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result
 from verify.statistics import Interval, decide_above, decide_below, decide_inside, make_finding, t_interval
 
@@ -165,7 +166,7 @@ class Pair:
         # Where nothing was added up, both are 0.
         tiny = np.finfo(np.float64).tiny
         fraction = np.abs(found - true) / (allowed + tiny)
-        self.errors.append(float(min(fraction.max(initial=0.0), 1e300)))
+        self.errors.append(largest([fraction.max(initial=0.0)]))
 
     def ask(self, question: str, H: sparse.csr_array, P: sparse.csr_array) -> None:
         """Put one question to both."""
@@ -212,7 +213,7 @@ def largest_error(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest)
     for pair in pairs:
         pair.ask("to_dense", vectors(1, q), vectors(1, p))
     same = np.array_equal(initial, pairs[0].lazy.initial)
-    return max(pairs[0].errors) if same else 1e300
+    return largest(pairs[0].errors) if same else UNEQUAL
 
 
 PHASES = ("read", "factors", "fold")
@@ -330,7 +331,9 @@ def _by_point(results: Results, value: Any) -> list[tuple[str, Interval]]:  # no
 
 def _find_crossing(results: Results, domain: str) -> Finding:
     intervals = _by_point(results, lambda i, r: crossing(r["work"]["never"]) * N / i["width"])
-    where, interval = max(intervals, key=lambda each: abs(each[1].estimate - sum(CROSSING) / 2))
+    # A point without a crossing comes first.
+    off = [np.nan_to_num(abs(interval.estimate - sum(CROSSING) / 2), nan=np.inf) for _, interval in intervals]
+    where, interval = intervals[int(np.argmax(off))]
     low, high = CROSSING
     return make_finding(
         "low_rank.crossing",
@@ -375,7 +378,7 @@ def _find_short(results: Results, domain: str) -> Finding:
         every, default = (total_work(result["work"][budget], iterations) for budget in ("every", "default"))
         return every / default if every and default else math.nan
 
-    where, interval = min(_by_point(results, ratio), key=lambda each: each[1].low)
+    where, interval = min(_by_point(results, ratio), key=lambda each: np.nan_to_num(each[1].low, nan=-np.inf))
     folds = sum(sum(r["work"]["default"]["fold"][: i["width"] // N - 1]) for i, r in results)
     verdict = decide_above(interval, SHORT_LEAST)
     return make_finding(

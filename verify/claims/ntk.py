@@ -42,6 +42,7 @@ from reference.notation import UNIT_ROUNDOFF, FloatArray, closest_pair
 from reference.shifted_ntk import lambda_min_bounds
 from reference.shifted_ntk import shifted_ntk as reference_shifted_ntk
 from verify import problems
+from verify.comparison import largest
 from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result, Verdict
 from verify.statistics import (
     Interval,
@@ -245,7 +246,7 @@ def measure_routes(rng: np.random.Generator, code: CodeUnderTest) -> Result:
             ("reference, closed form", slow, closed),
             ("fast, closed form", fast, closed),
         ):
-            worst[name] = max(worst[name], float(np.abs(one - other).max()) / allowance)
+            worst[name] = largest([worst[name], np.abs(one - other).max() / allowance])
     return dict(worst)
 
 
@@ -263,9 +264,9 @@ def measure_bounds(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest
             over_high.append(float(eigenvalues[0] / high))
             over_rounding.append(float(low / (8 * n * UNIT_ROUNDOFF * eigenvalues[-1])))
     return {
-        "least over lower bound": min(over_low),
-        "greatest over upper bound": max(over_high),
-        "lower bound over rounding": min(over_rounding),
+        "least over lower bound": float(np.min(over_low)),
+        "greatest over upper bound": float(np.max(over_high)),
+        "lower bound over rounding": float(np.min(over_rounding)),
     }
 
 

@@ -287,7 +287,8 @@ def decide(results: Runs) -> list[Finding]:
     grid = [(inputs, result) for inputs, result in results if inputs["exponent"] == EXPONENT]
     domain = _domain(grid)
     iterations = {family: _interval(grid, family, lambda r: best_ratio(r, TIGHT, 0)) for family in FAMILIES}
-    fewest = min(FAMILIES, key=lambda family: iterations[family].low)
+    # A family on which nobody arrives comes first.
+    fewest = min(FAMILIES, key=lambda family: np.nan_to_num(iterations[family].low, nan=-np.inf))
     findings = [
         make_finding(
             "opponents.iterations",

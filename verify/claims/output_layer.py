@@ -3,7 +3,8 @@
 What is asked. [A] trains ``W`` alone; its reviewers asked about the output weights ``a``. `reference.output_layer` and
 `fast.output_layer` train both by one Gauss-Newton system.
 
-1. ``equality``     Do both make the same residuals, predictions, weights and output weights, to 1e-7 relative?
+1. ``equality``     Do both make the same residuals, predictions, weights and output weights, to 1e-7 relative? And from
+   output weights other than +-1, resumed from a trained network, and after training of ``W`` alone?
 2. ``halving``      Does every iteration halve the residual, down to 1e-10 of the start? One trial is one seed;
    residuals are recomputed from dense weights.
 3. ``first_ratio``  In the same trials: what the first iteration leaves, over what it leaves when it moves ``W`` alone.
@@ -47,7 +48,7 @@ from reference.trace import Trace
 from reference.two_layer import TwoLayerNetwork, shift_for
 from verify import closed_forms, problems
 from verify.claims.convergence import halves, missed, worst_ratio
-from verify.comparison import attempt, relative_error, run_errors, worst_finding
+from verify.comparison import Run, attempt, in_two_parts, relative_error, run_errors, worst_finding
 from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result
 from verify.statistics import (
     Interval,
@@ -77,8 +78,13 @@ EQUALITY: list[Inputs] = [
     {"family": "pairs", "angle": 0.15, "n": 16, "d": 6, "width": 4095, "alpha": 0.24},
     {"family": "twins", "angle": 0.1, "n": 17, "d": 5, "width": 4096, "alpha": 0.1},
     {"family": "clash", "angle": 0.1, "n": 16, "d": 8, "width": 4096, "alpha": 0.24},
+    {"family": "random", "angle": None, "n": 12, "d": 6, "width": 2000, "alpha": 0.1, "outputs": "gaussian"},
 ]
 EQUALITY_SEEDS, EQUALITY_ITERATIONS = 2, 5
+RESUMED_AFTER, RESUMED_POINTS = 2, 12
+"""Iterations after which runs are resumed, and the cells in which they are."""
+BLOCKS: Inputs = {"family": "random", "angle": None, "n": 24, "d": 4, "width": 12000, "alpha": 0.0, "iterations": 1}
+"""Neurons fire on so many points that ``G`` is summed by BLAS, and so many do that it takes two blocks."""
 TRIAL: Inputs = {"family": "random", "n": 32, "d": 16, "width": 1 << 12}
 TRIALS = 60
 """0 failures in 60 trials give a one-sided 95% lower bound of 0.951 on the probability of success."""
@@ -106,7 +112,8 @@ CLAIMS = (
     Claim(
         "output_layer.equality",
         "Fast iterations on both layers equal as many reference iterations to 1e-7: residuals, predictions on training "
-        "and unseen points, weights and output weights.",
+        "and unseen points, weights and output weights. So do runs from other output weights than +-1 and from trained "
+        "networks.",
         "ours",
     ),
     Claim(
@@ -172,6 +179,7 @@ def cells(profile: Profile) -> list[Inputs]:
     exponents = (*COST_EXPONENTS, 18, 20) if profile.thorough else COST_EXPONENTS
     plans: list[tuple[str, list[Inputs], int]] = [
         ("equality", EQUALITY, EQUALITY_SEEDS),
+        ("equality", [BLOCKS], 1),
         ("halving", [TRIAL], TRIALS),
         ("iterations", [CLASH], CLASH_SEEDS),
         ("law", LAW, LAW_SEEDS),
@@ -198,7 +206,12 @@ def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Re
     else:
         network = code.initialize(width, inputs["d"], shift=shift, rng=rng)
     if part == "equality":
-        return compare(network, problem, code)
+        start: TwoLayerNetwork | JointNetwork = network
+        if "outputs" in inputs:
+            start = JointNetwork(network.weights, rng.standard_normal((width,)), shift)
+        iterations = inputs.get("iterations", EQUALITY_ITERATIONS)
+        resumed = inputs["seed"] == 0 and inputs["n"] == RESUMED_POINTS
+        return compare(start, problem, code, iterations=iterations, resumed=resumed)
     if part == "cost":
         return count(inputs, network, problem, code)
     if part in ("law", "climbs"):
@@ -211,19 +224,39 @@ def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Re
     return {"residuals": residuals, "failure": failure, "alone": [float(norm) for norm in alone.residual_norms]}
 
 
-def compare(network: TwoLayerNetwork, problem: problems.Problem, code: CodeUnderTest) -> Result:
-    """Compare a fast run with one of the reference; each error is a fraction of its bound."""
-    X, y, runs = problem.X, problem.y, []
-    for train in (
-        lambda: code.start_joint(network, X, y).run(EQUALITY_ITERATIONS, 0.0),
-        lambda: code.joint_reference_train(network, X, y, iterations=EQUALITY_ITERATIONS),
-    ):
-        runs.append(attempt(train))
-    errors = run_errors(runs[0], runs[1], problem.unseen)
-    if all(isinstance(run, Trace) for run in runs):
-        mine, theirs = (run.network.to_dense().output_weights for run in runs if isinstance(run, Trace))
+def compare(
+    network: TwoLayerNetwork | JointNetwork,
+    problem: problems.Problem,
+    code: CodeUnderTest,
+    *,
+    iterations: int = EQUALITY_ITERATIONS,
+    resumed: bool = False,
+) -> Result:
+    """Compare a fast run with one of the reference, and resumed ones; each error is a fraction of its bound."""
+    X, y, unseen = problem.X, problem.y, problem.unseen
+    run = attempt(lambda: code.start_joint(network, X, y).run(iterations, 0.0))
+    expected = attempt(partial(code.joint_reference_train, network, X, y, iterations=iterations))
+    errors = joint_errors(run, expected, unseen)
+    if resumed:
+        rest = iterations - RESUMED_AFTER
+        train = partial(code.joint_train, X=X, y=y)
+        run = attempt(partial(in_two_parts, train, network, RESUMED_AFTER, rest))
+        errors |= joint_errors(run, expected, unseen, " of a resumed run")
+        if isinstance(network, TwoLayerNetwork):
+            first = code.train(network, X, y, iterations=RESUMED_AFTER).network
+            run = attempt(partial(train, first, iterations=rest))
+            after = attempt(partial(code.joint_reference_train, first.to_dense(), X, y, iterations=rest))
+            errors |= joint_errors(run, after, unseen, " after the first layer alone")
+    return {"trained": isinstance(expected, Trace), "errors": errors}
+
+
+def joint_errors(run: Run, expected: Run, unseen: FloatArray, what: str = "") -> dict[str, float]:
+    """Compare two runs, output weights included; ``what`` is added to the names of the errors."""
+    errors = run_errors(run, expected, unseen)
+    if isinstance(run, Trace) and isinstance(expected, Trace):
+        mine, theirs = (each.network.to_dense().output_weights for each in (run, expected))
         errors["output weights"] = relative_error(mine, theirs)
-    return {"trained": isinstance(runs[1], Trace), "errors": errors}
+    return {part + what: error for part, error in errors.items()}
 
 
 def dense_residuals(network: Any, problem: problems.Problem, code: CodeUnderTest) -> tuple[list[float], str]:  # noqa: ANN401
@@ -411,8 +444,8 @@ def _domain(results: Results, law: str = "random inputs", alpha: float = ALPHA) 
 
 def _find_equality(results: Results) -> Finding:
     domain = (
-        f"{len(results)} runs of {EQUALITY_ITERATIONS} iterations: random, pairs, twins and clash data down to angle "
-        "0.1; n=1..24, d=2..8, m=1000..4096, alpha=0..0.24"
+        f"{len(results)} runs of {EQUALITY_ITERATIONS} iterations, one at m=12000: random, pairs, twins and clash data "
+        "down to angle 0.1; n=1..24, d=2..8, m=1000..12000, alpha=0..0.24; output weights +-1 and Gaussian"
     )
     if not any(result["trained"] for _, result in results):
         reason = "The reference stopped with an error in every run, so there was nothing to compare."

@@ -16,11 +16,13 @@ Three numbers are set side by side:
    due, those compared in the ledger, asked for by index, and read.
 2. ``nodes``    A query of trees: nodes in the ledger, nodes above fired leaves (closed form), those read. An update
    that raises some scores above all others: the leaves' nodes and the roots.
-3. ``columns``  Deep loop, the matrix above the lowest trained layer: the columns that a closed form lists
-   (`verify.closed_forms.Doubt`). The ledger counts entries, no columns; ``deep_cost.exact`` compares those with the
-   same closed form. The last layer alone: in the preparation, those at neurons below that fire on some point; none
-   after it. Low-rank weights times one sparse vector: the entries in the ledger over ``m``, the vector's entries other
-   than 0, the columns seen by the witness.
+3. ``columns``  Deep loop of two layers, with each solver and with the safeguarded step. Its start: all columns of the
+   first matrix, and of the upper one those at neurons below that fire on some point. An iteration: none of the first;
+   of the upper one, the columns that a closed form lists (`verify.closed_forms.Doubt`), none where that is the lowest
+   trained. The ledger counts entries, no columns; ``deep_cost.exact`` compares those with the same closed form. The
+   last layer alone: likewise at the start; none after it. Low-rank weights times one sparse vector: the entries in the
+   ledger over ``m``, the vector's entries other than 0, the columns seen by the witness; transposed, at the entries of
+   a pattern: the entries in the ledger over those of the vector, and the pattern's; in a fold: none.
 4. ``memory``   Pages are blind to a private copy that was made before the iteration. So on few points with many inputs
    each, where a loop has little to remember: does it keep less than a fiftieth of the weights' size? And on many
    neurons of which few fire: does an iteration take less memory than a tenth of one number for each neuron? Deep loops
@@ -62,8 +64,8 @@ TREE_WIDTH, TREES, FOUND = 1 << 17, 4, 16
 """Nodes of 512 children fill a page; so wide that most nodes have no business with a query."""
 DEEP_WIDTH, DEEP_N, DEEP_D, DEEP_ALPHA = 1 << 11, 4, 16, 0.3
 LAST_ALPHA, LOOSE, SPARSE = 0.1, 1e-3, 1 / 64
-NARROW, OPTIONS = 1 << 12, ("safeguarded", "conjugate")
-"""The width of loops with these options, and of joint training."""
+NARROW, NARROW_DEEP, OPTIONS = 1 << 12, 1 << 10, ("safeguarded", "conjugate")
+"""The width of loops with these options, and of joint training; of deep loops with any, and of low-rank weights."""
 REST_WIDTH, REST_N, MOST_BUSY = 1 << 14, 8, 12
 """At rest: so many pairs are watched that few of them are compared, but not more than a witness has rows for."""
 MEMORY = ("tree-memory", "events-memory", "sketch-memory", "joint-memory", "deep-memory", "last-memory")
@@ -85,7 +87,10 @@ PARTS = {
         "rest",
     ),
     "nodes": ("query", "update"),
-    "columns": ("deep", "last", "low-rank"),
+    "columns": (
+        *("deep", "deep-sketch", *(f"deep-{option}" for option in OPTIONS), "deep-lowest"),
+        *("last", "low-rank"),
+    ),
 }
 
 CLAIMS = (
@@ -104,9 +109,9 @@ CLAIMS = (
     ),
     Claim(
         "page_witness.columns",
-        "Where the operating system tells which pages were read, an iteration reads of an upper matrix exactly the "
-        "columns that a closed form lists, none where the last layer alone is trained, whose preparation reads those "
-        "of fired neurons, and a product with low-rank weights exactly those that it counts.",
+        "Where the operating system tells which pages were read, a deep run reads of an upper matrix at its start the "
+        "columns of fired neurons, in an iteration exactly those that a closed form lists, and none of the lowest "
+        "trained or a lower one; a product with low-rank weights exactly those that it counts, and a fold none.",
         "ours",
     ),
     Claim(
@@ -128,11 +133,11 @@ def cells(profile: Profile) -> list[Inputs]:
 
 def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Result:
     """Put the three numbers of every iteration side by side."""
-    special = {
+    special: dict[str, Callable[[np.random.Generator, CodeUnderTest], Result]] = {
         "rest": rest,
         "query": query,
         "update": update,
-        "deep": columns,
+        **{loop: partial(columns, loop) for loop in PARTS["columns"] if loop.startswith("deep")},
         "last": last_layer,
         "low-rank": low_rank,
     }
@@ -142,15 +147,20 @@ def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Re
     return special[loop](rng, code) if loop in special else rows(loop, rng, code)
 
 
-def rows(loop: str, rng: np.random.Generator, code: CodeUnderTest) -> Result:
-    """Train on weights with a page to each row."""
-    search, _, option = loop.partition("-")
+def options_of(option: str, rng: np.random.Generator) -> dict[str, Any]:
+    """Say how a loop solves and steps, by the last part of its name."""
     options: dict[str, dict[str, Any]] = {
-        "": {},
-        "sketch": {"solver": "sketch", "rng": rng, "accuracy": LOOSE},
+        "sketch": {"solver": "sketch", "rng": rng},
         "conjugate": {"solver": "conjugate"},
         "safeguarded": {"step": "safeguarded"},
     }
+    return options.get(option, {})
+
+
+def rows(loop: str, rng: np.random.Generator, code: CodeUnderTest) -> Result:
+    """Train on weights with a page to each row."""
+    search, _, option = loop.partition("-")
+    options = options_of(option, rng) | ({"accuracy": LOOSE} if option == "sketch" else {})
     width = NARROW if option in OPTIONS or search == "joint" else WIDTH
     problem = problems.make("random", N, D, rng)
     drawn = code.initialize(width, D, shift=shift_for(width, ALPHA), rng=rng)
@@ -158,7 +168,7 @@ def rows(loop: str, rng: np.random.Generator, code: CodeUnderTest) -> Result:
         paged.rows[:] = drawn.weights
         result: Result = {"tells": paged.tells(), "witness": [], "ledger": [], "count": []}
         start = {"tree": code.start, "events": code.start_events, "joint": code.start_joint}[search]
-        run = start(TwoLayerNetwork(paged.rows, drawn.signs, drawn.shift), problem.X, problem.y, **options[option])
+        run = start(TwoLayerNetwork(paged.rows, drawn.signs, drawn.shift), problem.X, problem.y, **options)
         seen = Seen()
         for _ in range(ITERATIONS):
             if search != "tree":
@@ -264,20 +274,37 @@ def on_paged_trees(
         return tells, sum(each.rows_read() for each in paged), forest.nodes_visited
 
 
-def columns(rng: np.random.Generator, code: CodeUnderTest) -> Result:
-    """Train two layers of a deep network, the upper matrix with pages to each column."""
+def columns(loop: str, rng: np.random.Generator, code: CodeUnderTest) -> Result:
+    """Start a deep loop and train, both matrices with pages to each column.
+
+    The start reads the first matrix, and of the upper one the columns of neurons that fire on some point below it. No
+    iteration reads the first again; nor the upper one, where it is the lowest that is trained.
+    """
+    _, _, option = loop.partition("-")
+    width, trained = NARROW_DEEP if option else DEEP_WIDTH, [2] if option == "lowest" else [1, 2]
+    options = options_of(option, rng)
     problem = problems.make("random", DEEP_N, DEEP_D, rng)
-    drawn = code.deep_initialize(DEEP_WIDTH, DEEP_D, 2, shift=shift_for(DEEP_WIDTH, DEEP_ALPHA), rng=rng)
-    with PagedArray(DEEP_WIDTH, DEEP_WIDTH) as paged:
-        paged.rows[:] = drawn.weights[1].T
-        network = MultiLayerNetwork((drawn.weights[0], paged.rows.T), drawn.signs, drawn.shift, normalized=True)
-        _, _, count = dense_run(network, problem, [1, 2], ITERATIONS)
-        result: Result = {"tells": paged.tells(), "witness": [], "ledger": [], "count": count}
-        run = code.start_deep(network, problem.X, problem.y, trained_layers=(1, 2))
-        for _ in range(ITERATIONS):
-            paged.forget()
-            run.iterate()
-            result["witness"].append(paged.rows_read())
+    drawn = code.deep_initialize(width, DEEP_D, 2, shift=shift_for(width, DEEP_ALPHA), rng=rng)
+    with PagedArray(DEEP_D, width) as first, PagedArray(width, width) as upper:
+        both = first, upper
+        for paged, W in zip(both, drawn.weights, strict=True):
+            paged.rows[:] = W.T
+        network = MultiLayerNetwork(
+            tuple(paged.rows.T for paged in both), drawn.signs, drawn.shift, normalized=True
+        )
+        states, _, count = dense_run(network, problem, trained, ITERATIONS)
+        fired = int(states[0][1].any(axis=0).sum())
+        result: Result = {"tells": all(paged.tells() for paged in both), "witness": [], "ledger": []}
+        result["count"] = [DEEP_D + fired, *count]
+        run: Any = None
+        for _ in range(1 + ITERATIONS):
+            for paged in both:
+                paged.forget()
+            if run is None:
+                run = code.start_deep(network, problem.X, problem.y, trained_layers=trained, **options)
+            else:
+                run.iterate()
+            result["witness"].append(sum(paged.rows_read() for paged in both))
         return result
 
 
@@ -311,20 +338,32 @@ def last_layer(rng: np.random.Generator, code: CodeUnderTest) -> Result:
 
 
 def low_rank(rng: np.random.Generator, code: CodeUnderTest) -> Result:
-    """Multiply low-rank weights, their matrix with pages to each column, by one sparse vector after another."""
-    with PagedArray(DEEP_WIDTH, DEEP_WIDTH) as paged:
+    """Multiply low-rank weights, their matrix with pages to each column, by sparse vectors; transposed; and fold.
+
+    A transposed product reads the columns at its pattern, one entry for each of the vector; a fold reads none.
+    """
+    with PagedArray(NARROW_DEEP, NARROW_DEEP) as paged:
         paged.rows[:] = rng.standard_normal(paged.rows.shape)
         result: Result = {"tells": paged.tells(), "witness": [], "ledger": [], "count": []}
         weights = code.low_rank(paged.rows.T)
+        shape = 1, NARROW_DEEP
         for _ in range(ITERATIONS):
-            entries = rng.standard_normal((1, DEEP_WIDTH)) * (rng.random((1, DEEP_WIDTH)) < SPARSE)
-            vector, before = sparse.csr_array(entries), weights.work["read"]
-            paged.forget()
-            weights.multiply(vector)
-            result["witness"].append(paged.rows_read())
-            result["ledger"].append((weights.work["read"] - before) / DEEP_WIDTH)
-            result["count"].append(int(np.count_nonzero(entries)))
-            weights.add(vector, vector)
+            vector, pattern = (
+                sparse.csr_array(rng.standard_normal(shape) * (rng.random(shape) < SPARSE)) for _ in range(2)
+            )
+            acts: list[tuple[Callable[[], object], int, int]] = [
+                (partial(weights.multiply, vector), vector.nnz, NARROW_DEEP),
+                (partial(weights.multiply_at, vector, pattern), pattern.nnz, vector.nnz),
+                (weights.fold, 0, 1),
+            ]
+            for act, count, entries in acts:
+                before = weights.work["read"]
+                paged.forget()
+                act()
+                result["witness"].append(paged.rows_read())
+                result["ledger"].append((weights.work["read"] - before) / entries)
+                result["count"].append(count)
+            weights.add(vector, pattern)
         return result
 
 
@@ -385,7 +424,8 @@ DOMAINS = {
     f"m={NARROW} with {' or '.join(OPTIONS)}, or joint; m={REST_WIDTH}, n={REST_N} at rest",
     "nodes": f"{TREES} trees of m={TREE_WIDTH}, {ENTRIES} children a node, {FOUND} found or changed a tree",
     "columns": f"m={DEEP_WIDTH}, n={DEEP_N}, d={DEEP_D}, alpha={DEEP_ALPHA} and normalized, last layer {LAST_ALPHA}, "
-    f"depth 2, {ITERATIONS} iterations",
+    f"depth 2, the start and {ITERATIONS} iterations; m={NARROW_DEEP} with other solvers or steps, the upper layer "
+    "alone, or low-rank",
 }
 
 

@@ -39,7 +39,8 @@ LARGEST_SIDE, DRAWN_SHAPES, THOROUGH_DRAWN_SHAPES = 200, 12, 100
 EXPONENT_LEAF, LEVELS, THOROUGH_LEVELS = 8, 5, 6
 EXPONENT_MARGIN = 0.01
 
-ERROR_SHAPES = ((48, 48, 48), (41, 53, 47), (72, 16, 72), (16, 96, 16))
+ERROR_SHAPES = ((48, 48, 48), (41, 53, 47), (72, 16, 72), (16, 96, 16), (300, 7, 6))
+"""The last has more rows than a strip is added to at a time."""
 ERROR_LEAVES = (3, 12, 64)
 KINDS = ("normal", "positive", "rows", "inner")
 ERROR_SEEDS, THOROUGH_ERROR_SEEDS = 3, 30

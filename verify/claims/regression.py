@@ -2,7 +2,8 @@
 
 One seed: for each angle, fresh inputs in pairs at that angle, fresh weights and a fresh TensorSketch of the
 size that training uses. ``G`` and the condition numbers come from the dense reference, and so does the
-residual of the final solution: the iteration's own record is believed only where that agrees.
+residual of the final solution: the iteration's own record is believed only where that agrees. Once the paper's
+iteration is compared with its reference, on the dense Jacobian: solutions and residuals to 1e-7, steps to one.
 
 The residual ``||G g - rhs||`` is not the norm in which each step must shrink: on close pairs the first step
 may raise it. So "geometric" is decided over every five consecutive steps. Seeds are the unit: a seed violates
@@ -18,10 +19,13 @@ import numpy as np
 
 from fast.sketch import default_size
 from reference.gram import gram
-from reference.notation import FloatArray
+from reference.jacobian import jacobian as dense_jacobian
+from reference.notation import FloatArray, InputError
+from reference.regression import Solution
 from reference.sketch import draw_tensor_sketch
 from reference.two_layer import shift_for
 from verify.claims.embedding import fired_jacobian
+from verify.comparison import UNEQUAL, relative_error
 from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result
 from verify.problems import make
 from verify.statistics import (
@@ -39,6 +43,8 @@ if TYPE_CHECKING:
 
 POINTS, DIM, WIDTH, ALPHA = 16, 8, 2048, 0.1
 ANGLES = (0.02, 0.05, 0.15, 0.4, 1.0)
+COMPARED = 0.15
+"""Angle at which the reference solves, too, for the first seed."""
 SEEDS = {False: 80, True: 400}
 """Seeds in the default and in the thorough profile."""
 ACCURACIES = (1e-4, 1e-8, 1e-12)
@@ -60,10 +66,12 @@ def cells(profile: Profile) -> list[Inputs]:
 
 def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Result:
     """Solve one system per angle; returns condition numbers, steps, worst factors and true residuals."""
-    return {"angles": [_measure_angle(angle, rng, code) for angle in ANGLES]}
+    return {
+        "angles": [_measure_angle(angle, rng, code, inputs["seed"] == 0 and angle == COMPARED) for angle in ANGLES]
+    }
 
 
-def _measure_angle(angle: float, rng: np.random.Generator, code: CodeUnderTest) -> Result:
+def _measure_angle(angle: float, rng: np.random.Generator, code: CodeUnderTest, compared: bool) -> Result:
     problem = make("pairs", POINTS, DIM, rng, angle=angle)
     network = code.initialize(WIDTH, DIM, shift=shift_for(WIDTH, ALPHA), rng=rng)
     jacobian = fired_jacobian(network, problem.X)
@@ -76,7 +84,7 @@ def _measure_angle(angle: float, rng: np.random.Generator, code: CodeUnderTest) 
     ]
     conjugate = code.solve_sketched(jacobian, sketched, rhs, accuracy=ACCURACIES[-1], method="conjugate")
     last = (runs[-1], conjugate)
-    return {
+    result: Result = {
         "angle": angle,
         "condition": float(np.linalg.cond(G)),
         "preconditioned": _preconditioned_condition(G, sketched),
@@ -86,6 +94,24 @@ def _measure_angle(angle: float, rng: np.random.Generator, code: CodeUnderTest) 
         "residuals": [float(np.linalg.norm(G @ run.solution - rhs) / np.linalg.norm(rhs)) for run in last],
         "history": [float(norm) for norm in runs[-1].residual_history / runs[-1].residual_history[0]],
     }
+    # Beyond that bound another claim fails, and the reference would take thousands of steps.
+    if compared and result["preconditioned"] <= CONDITION_BOUND:
+        J = dense_jacobian(network, problem.X)
+        try:
+            expected = code.reference_solve_sketched(J, sketched, rhs, accuracy=ACCURACIES[-1])
+            result["apart"] = _difference(runs[-1], expected)
+        except InputError:
+            result["apart"] = UNEQUAL
+    return result
+
+
+def _difference(run: Solution, expected: Solution) -> float:
+    """Compare solutions, and residuals step by step; rounding may decide whether there is one step more."""
+    if abs(run.iterations - expected.iterations) > 1:
+        return UNEQUAL
+    steps = min(run.iterations, expected.iterations) + 1
+    mine, theirs = (each.residual_history[:steps] for each in (run, expected))
+    return max(relative_error(run.solution, expected.solution), relative_error(mine, theirs))
 
 
 def _preconditioned_condition(G: FloatArray, sketched: FloatArray) -> float:
@@ -135,14 +161,15 @@ def _decide_geometric(seeds: Sequence[list[Result]]) -> Finding:
     interval = _violations(
         [not (factor <= WINDOW_FACTOR and ok) for factor, ok in zip(worst, solved, strict=True)]
     )
+    apart = max((angle["apart"] for seed in seeds for angle in seed if "apart" in angle), default=0.0)
     return make_finding(
         "regression.geometric",
         interval,
-        decide_below(interval, VIOLATION_RATE),
+        decide_below(interval, VIOLATION_RATE) if apart <= 1 else "fails",
         margin=f"rate of seeds that violate it <= {VIOLATION_RATE}",
         domain=_domain(seeds),
         reason=f"the worst factor over {WINDOW} steps was {max(worst):.3f}; {sum(solved)} of {len(seeds)} "
-        "seeds passed with residuals recomputed from the dense G",
+        f"seeds passed with residuals recomputed from the dense G; the reference differs by {apart:.2g} of the bound",
     )
 
 
@@ -241,7 +268,7 @@ EXPERIMENT = Experiment(
             "regression.geometric",
             f"The residual falls geometrically: any {WINDOW} consecutive steps at least halve it, "
             f"down to a relative {ACCURACIES[-1]:.0e} or rounding, by the paper's iteration and by conjugate "
-            "gradients.",
+            "gradients; the former equals its reference to 1e-7, step by step.",
             SOURCE,
         ),
         Claim(

@@ -39,6 +39,7 @@ from reference.trace import Trace
 from reference.two_layer import TwoLayerNetwork, shift_for
 from verify import problems
 from verify.claims.solve_cost import difference
+from verify.comparison import UNEQUAL, largest
 from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result
 from verify.statistics import (
     Interval,
@@ -164,7 +165,7 @@ def measure_start(
         "shift": shifts,
         "scale": {scale: outcome(trace) for scale, trace in scales.items()},
         "same_shift": together,
-        "law": max(law_error(scales[str(s)], run(1.0, network.shift / s, 1 / s), s) for s in LAW_SCALES),
+        "law": largest(law_error(scales[str(s)], run(1.0, network.shift / s, 1 / s), s) for s in LAW_SCALES),
     }
 
 
@@ -212,7 +213,7 @@ def outcome(trace: Trace[Any] | None) -> list[float] | None:
 def law_error(scaled: Trace[Any] | None, unscaled: Trace[Any] | None, scale: float) -> float:
     """Compare a run from scaled weights with the one that the law names; runs that both stop are equal."""
     if scaled is None or unscaled is None:
-        return 0.0 if scaled is unscaled else 1e300
+        return 0.0 if scaled is unscaled else UNEQUAL
     return difference(scaled.residual_norms, scale * unscaled.residual_norms)
 
 

@@ -38,6 +38,7 @@ from reference.notation import DivergenceError, FloatArray, InputError
 from reference.trace import Trace
 from reference.two_layer import shift_for
 from verify import problems, tolerances
+from verify.comparison import largest
 from verify.experiment import Claim, CodeUnderTest, Experiment, Finding, Inputs, Profile, Result
 from verify.statistics import Interval, decide_below, make_finding, slope, t_interval
 
@@ -145,15 +146,17 @@ def measure(inputs: Inputs, rng: np.random.Generator, code: CodeUnderTest) -> Re
 
 
 def difference(mine: FloatArray, theirs: FloatArray) -> float:
-    """Return the largest difference over the bound for whole runs; runs of different lengths share their start.
+    """Return the largest difference over the bound for whole runs; a run that ends first stands still from there.
 
     Examples
     --------
-    >>> round(difference(np.array([1.0, 0.5]), np.array([1.0, 0.5 - 1e-7, 0.1])), 6)
-    1.0
+    >>> run = np.array([1.0, 0.5, 1e-10])
+    >>> round(difference(run[:2], run[:2] - [0, 1e-7]), 6), difference(run[:2], run) > 1
+    (1.0, True)
     """
-    both = min(len(mine), len(theirs))
-    return float(np.abs(mine[:both] - theirs[:both]).max()) / (tolerances.RUN * float(theirs.max()))
+    length = max(len(mine), len(theirs))
+    mine, theirs = (np.pad(norms, (0, length - len(norms)), mode="edge") for norms in (mine, theirs))
+    return largest(np.abs(mine - theirs) / (tolerances.RUN * theirs.max()))
 
 
 def decide(results: Runs) -> list[Finding]:

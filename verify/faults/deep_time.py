@@ -6,7 +6,7 @@ from fast.multi_layer import fire
 from fast.multi_layer_baselines import MultiLayerDenseRun
 from fast.multi_layer_gauss_newton import MultiLayerRun, State
 from reference.multi_layer import MultiLayerNetwork
-from reference.notation import FloatArray
+from reference.notation import FloatArray, SingularGramError
 from verify.claims import deep_time
 from verify.faults.fault import Fault
 
@@ -41,6 +41,14 @@ class ShortStepsWhenWide(MultiLayerRun):
 
     def _try(self, g: FloatArray) -> State:
         return super()._try(g * (1 - 1e-3 * (self.initial.width >= 1 << 12)))
+
+
+class GivesUp(MultiLayerRun):
+    """Stops at once, as if points looked alike."""
+
+    def iterate(self) -> None:
+        """Take no step."""
+        raise SingularGramError("G is singular")
 
 
 class DenseLastLayer:
@@ -83,6 +91,13 @@ FAULTS: tuple[Fault, ...] = (
         "value",
         {claim.id: "invalid" for claim in deep_time.CLAIMS},
         {"start_deep": ShortStepsWhenWide},
+    ),
+    Fault(
+        "deep-gives-up",
+        "The fast loop stops on every network, as if points looked alike.",
+        "value",
+        {claim.id: "invalid" for claim in deep_time.CLAIMS},
+        {"start_deep": GivesUp},
     ),
 )
 """Each claim of `verify.claims.deep_time` is flipped by one of the first two."""

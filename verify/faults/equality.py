@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 
 import fast.gauss_newton
+import fast.two_layer
 from fast.gauss_newton import EventRun, Search, TreeRun
+from fast.gram import DENSE_BLOCK, shared_counts
+from fast.jacobian import FiredJacobian
 from fast.regression import solve_cholesky
 from fast.training_run import Solver
-from fast.two_layer import StartingNetwork
+from fast.two_layer import FiredPairs, ImplicitNetwork, StartingNetwork
 from fast.watched_pairs import Trial, WatchedPairs
 from fast.watched_pairs import _near_pairs as near_pairs
+from reference.baselines import best_learning_rate
 from reference.notation import FloatArray, IntArray
 from reference.trace import Trace
 from reference.two_layer import TwoLayerNetwork
@@ -165,6 +169,55 @@ def short_keys(weights: FloatArray, X: FloatArray, shift: float, band: float) ->
     return neurons % (1 << 16), points, excesses
 
 
+def small_cells(inputs: Inputs) -> bool:
+    """Keep the small cells in which more is compared."""
+    return bool(inputs["seed"] == 0 and inputs["n"] in (1, 7))
+
+
+def more_cells(inputs: Inputs) -> bool:
+    """Keep the one of many points as well."""
+    return small_cells(inputs) or bool(inputs["seed"] == 0 and inputs["n"] > 256)
+
+
+def half_as_many(train: Callable[..., object], *arguments: object, iterations: int, **options: object) -> object:
+    """Take half of the iterations asked for."""
+    return train(*arguments, iterations=iterations // 2, **options)
+
+
+def slow_rate(network: TwoLayerNetwork, X: FloatArray) -> float:
+    """Return a tenth less than the best learning rate."""
+    return 0.9 * best_learning_rate(network, X)
+
+
+def from_the_start(network: StartingNetwork | ImplicitNetwork) -> StartingNetwork:
+    """Take what a trained network started from for where it is now."""
+    return network.initial if isinstance(network, ImplicitNetwork) else network
+
+
+def short_order(weights: FloatArray, X: FloatArray, shift: float) -> tuple[FiredPairs, FloatArray]:
+    """Sort the pairs that fire by 8 bits of the data point's number."""
+    fired, scores = fast.two_layer.fired_pairs(weights, X, shift)
+    order = np.lexsort((fired.data_index, fired.neuron_index, fired.data_index.astype(np.uint8)))
+    data_index, neuron_index = fired.data_index[order], fired.neuron_index[order]
+    return replace(fired, data_index=data_index, neuron_index=neuron_index), scores[order]
+
+
+def short_points(weights: FloatArray, X: FloatArray, shift: float, band: float) -> Any:  # noqa: ANN401
+    """Keep 8 bits of a data point's number."""
+    neurons, points, excesses = near_pairs(weights, X, shift, band)
+    return neurons, points.astype(np.uint8), excesses
+
+
+def last_block_alone(jacobian: FiredJacobian) -> tuple[FloatArray, int]:
+    """Count by BLAS in the last block of neurons alone, where the pattern is too large to be written out at once."""
+    shared, work = shared_counts(jacobian)
+    rows = DENSE_BLOCK // len(shared)
+    if work == shared.size * len(jacobian.neurons) and len(jacobian.neurons) > rows:
+        block = jacobian.pattern.T.tocsr()[rows:]
+        shared = (block.T @ block).toarray()
+    return shared, work
+
+
 def at_width(width: int, inputs: Inputs) -> bool:
     """Keep the cell of one width."""
     return bool(inputs["seed"] == 0 and inputs["width"] == width)
@@ -303,6 +356,60 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "network-goes-along", "A network taken from a run changes as the run goes on.", "value",
         {"equality.one_step": "fails"}, {"start": Shared}, only=few_cells,
+    ),
+    Fault(
+        "compacted-half-as-many", "Compacted training takes half of the iterations asked for.", "value",
+        {"equality.cholesky": "fails"}, {"train_compacted": partial(half_as_many, CodeUnderTest().train_compacted)},
+        only=small_cells,
+    ),
+    Fault(
+        "reference-descent-slow", "The reference of gradient descent takes a tenth less than the best learning rate.",
+        "value", {"equality.cholesky": "fails"},
+        {
+            "reference_gradient_descent": partial(
+                call_with, "reference.baselines.best_learning_rate", slow_rate,
+                CodeUnderTest().reference_gradient_descent,
+            )
+        },
+        only=small_cells,
+    ),
+    Fault(
+        "resumed-from-the-start", "A run from a trained network starts where that one started.", "value",
+        {"equality.cholesky": "fails", "equality.events": "fails"},
+        {
+            "train": partial(
+                call_with, "fast.gauss_newton.starting_network", from_the_start, CodeUnderTest().train
+            )
+        },
+        only=small_cells,
+    ),
+    Fault(
+        "gram-from-the-start", "The Gram matrix of a trained network is that of its start.", "value",
+        {"equality.cholesky": "fails", "equality.events": "fails"},
+        {"gram": partial(call_with, "fast.gram.starting_network", from_the_start, CodeUnderTest().gram)},
+        only=small_cells,
+    ),
+    Fault(
+        "gram-of-short-numbers", "Fired pairs are sorted by 8 bits of the data point's number.", "value",
+        {"equality.one_step": "fails"},
+        {"gram": partial(call_with, "fast.gram.fired_pairs", short_order, CodeUnderTest().gram)},
+        only=more_cells,
+    ),
+    Fault(
+        "gram-last-block-alone", "The Gram matrix of very many neurons misses all but the last block of them.", "value",
+        {"equality.one_step": "fails"},
+        {"gram": partial(call_with, "fast.gram.shared_counts", last_block_alone, CodeUnderTest().gram)},
+        only=more_cells,
+    ),
+    Fault(
+        "events-short-points", "Events number data points in 8 bits.", "value",
+        {"equality.one_step": "fails", "equality.events": "fails"},
+        {
+            "train": partial(
+                call_with, "fast.watched_pairs._near_pairs", short_points, CodeUnderTest().train
+            )
+        },
+        only=more_cells,
     ),
     of_the_start("events-negative-shift", "Events take a negative shift for 0.", no_negative_shift, 9000),
     of_the_start("events-short-keys", "Events number neurons in 16 bits.", short_keys, 70000),

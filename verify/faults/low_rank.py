@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 from scipy import sparse
 
 from fast.low_rank import LowRankWeights
@@ -30,6 +31,14 @@ class StaleColumns(LowRankWeights):
         """Forget factors and block."""
         stale: FloatArray = self.initial[:, columns]  # type: ignore[index]
         return stale
+
+
+class WritesNaN(LowRankWeights):
+    """Writes NaN in the place of all weights; products stay right."""
+
+    def to_dense(self) -> FloatArray:
+        """Write no number."""
+        return np.full_like(super().to_dense(), np.nan)
 
 
 class DenseFactors(LowRankWeights):
@@ -81,6 +90,14 @@ FAULTS: tuple[Fault, ...] = (
         "value",
         {"low_rank.lazy": "fails"},
         {"low_rank": StaleColumns},
+        only=partial(few, 2),
+    ),
+    Fault(
+        "writes-nan",
+        "Lazy weights are written out as NaN, while all products are right.",
+        "value",
+        {"low_rank.lazy": "fails"},
+        {"low_rank": WritesNaN},
         only=partial(few, 2),
     ),
     Fault(

@@ -40,6 +40,12 @@ def kernel_without_shift(X: FloatArray, shift: float) -> FloatArray:
     return np.asarray(shifted_ntk(X, 0.0))
 
 
+def nan_at_opposite_points(X: FloatArray, shift: float) -> FloatArray:
+    """Compute no number where two points are opposite, or nearly so."""
+    K = np.asarray(shifted_ntk(X, shift))
+    return np.where(X @ X.T < -1 + 1e-12, np.nan, K)
+
+
 def copied_neurons(width: int, dim: int, *, shift: float, rng: np.random.Generator) -> TwoLayerNetwork:
     """Draw every neuron once and use it twice: half the evidence, the same limit and the same slope."""
     network = initialize(width // 2, dim, shift=shift, rng=rng)
@@ -96,6 +102,14 @@ FAULTS: tuple[Fault, ...] = (
         "value",
         {"ntk.routes": "fails", "ntk.lambda_min": "fails"},
         {"shifted_ntk": kernel_without_shift},
+        only=fewest_seeds,
+    ),
+    Fault(
+        "kernel-nan-at-opposite-points",
+        "The kernel of opposite points is NaN.",
+        "value",
+        {"ntk.routes": "fails"},
+        {"shifted_ntk": nan_at_opposite_points},
         only=fewest_seeds,
     ),
     Fault(

@@ -2,11 +2,51 @@
 
 from __future__ import annotations
 
-import numpy as np
+from functools import partial
+from typing import Any
 
-from fast.output_layer import JointPairs, JointRun, JointTrial
+import numpy as np
+from scipy import sparse
+
+from fast.output_layer import ImplicitJointNetwork, JointPairs, JointRun, JointTrial, layers
+from fast.two_layer import BLOCK_ENTRIES
 from reference.notation import FloatArray
-from verify.faults.fault import Fault
+from reference.output_layer import JointNetwork
+from verify.experiment import CodeUnderTest, Inputs
+from verify.faults.equality import from_the_start, half_as_many
+from verify.faults.fault import Fault, call_with
+
+
+def few_seeds(inputs: Inputs) -> bool:
+    """Keep two seeds of each part."""
+    return bool(inputs["seed"] < 2)
+
+
+def layers_with_signs(network: Any) -> Any:  # noqa: ANN401
+    """Take the signs of the output weights for the output weights."""
+    hidden, outputs = layers(network)
+    return hidden, np.sign(outputs) if isinstance(network, JointNetwork) else outputs
+
+
+def layers_with_initial_outputs(network: Any) -> Any:  # noqa: ANN401
+    """Take the output weights that a trained network started from for those it has now."""
+    hidden, outputs = layers(network)
+    return hidden, network.initial_outputs if isinstance(network, ImplicitJointNetwork) else outputs
+
+
+class LastBlockPairs(JointPairs):
+    """Sums the Gram matrix over the last block of neurons alone, where that is done by BLAS."""
+
+    def _products(self, values: sparse.csr_array) -> FloatArray:
+        before, fan = self.work["gram"], np.diff(values.indptr).astype(np.intp)
+        products = super()._products(values)
+        if self.work["gram"] - before == int(fan @ fan):
+            return products
+        fires = np.flatnonzero(fan)
+        rows = BLOCK_ENTRIES // len(self.X)
+        block = values[fires[(len(fires) - 1) // rows * rows :]].toarray()
+        last: FloatArray = block.T @ block
+        return last
 
 
 class ShortStepPairs(JointPairs):
@@ -84,6 +124,12 @@ class DroppedFlips(JointRun):
     """A run of `DroppedFlipPairs`."""
 
     watch = DroppedFlipPairs
+
+
+class LastBlock(JointRun):
+    """A run of `LastBlockPairs`."""
+
+    watch = LastBlockPairs
 
 
 class HalvedGram(JointRun):
@@ -170,6 +216,58 @@ FAULTS = (
         "value",
         {"output_layer.equality": "fails", "output_layer.exact": "fails"},
         {"start_joint": DroppedFlips},
+    ),
+    Fault(
+        "joint-half-as-many",
+        "Training both layers takes half of the iterations asked for.",
+        "value",
+        {"output_layer.equality": "fails"},
+        {"joint_train": partial(half_as_many, CodeUnderTest().joint_train)},
+        only=few_seeds,
+    ),
+    Fault(
+        "joint-resumed-from-the-start",
+        "Training both layers of a trained network starts where its first layer started.",
+        "value",
+        {"output_layer.equality": "fails"},
+        {
+            "joint_train": partial(
+                call_with, "fast.output_layer.starting_network", from_the_start, CodeUnderTest().joint_train
+            )
+        },
+        only=few_seeds,
+    ),
+    Fault(
+        "joint-resumed-with-initial-outputs",
+        "Training both layers of a trained network starts with the output weights that it had at its start.",
+        "value",
+        {"output_layer.equality": "fails"},
+        {
+            "joint_train": partial(
+                call_with, "fast.output_layer.layers", layers_with_initial_outputs, CodeUnderTest().joint_train
+            )
+        },
+        only=few_seeds,
+    ),
+    Fault(
+        "joint-signs-of-the-outputs",
+        "Training both layers takes the signs of the output weights for the output weights at the start.",
+        "value",
+        {"output_layer.equality": "fails"},
+        {
+            "joint_train": partial(
+                call_with, "fast.output_layer.layers", layers_with_signs, CodeUnderTest().joint_train
+            )
+        },
+        only=few_seeds,
+    ),
+    Fault(
+        "joint-last-block-alone",
+        "Where neurons fire on many points the Gram matrix misses all but the last block of them.",
+        "value",
+        {"output_layer.equality": "fails"},
+        {"start_joint": LastBlock},
+        only=few_seeds,
     ),
     Fault(
         "joint-halved-counter",

@@ -150,6 +150,62 @@ class ComparingDeep(MultiLayerRun):
         super().iterate()
 
 
+class TryingDeep(MultiLayerRun):
+    """Multiplies by the whole upper matrix whenever a step is tried."""
+
+    def _norm_after(self, trial: State) -> float:
+        _ = trial.signals.hidden[-2].toarray() @ trial.layers[-1].initial.T
+        return super()._norm_after(trial)
+
+
+class SketchingDeep(MultiLayerRun):
+    """Looks at all weights when it solves with a sketch."""
+
+    def _solve(self) -> FloatArray:
+        if self.solver == "sketch":
+            for layer in self.state.layers:
+                compare(layer.initial)
+        return super()._solve()
+
+
+class SolvingDeep(MultiLayerRun):
+    """Looks at all weights when it solves without a factor."""
+
+    def _solve_conjugate(self) -> FloatArray:
+        for layer in self.state.layers:
+            compare(layer.initial)
+        return super()._solve_conjugate()
+
+
+class StartingDeep(MultiLayerRun):
+    """Looks at all weights above the lowest trained layer at the start."""
+
+    def _prepare(self, layers: list[LowRankWeights]) -> State:
+        for layer in layers[self.lowest :]:
+            compare(layer.initial)
+        return super()._prepare(layers)
+
+
+class LowestDeep(MultiLayerRun):
+    """Looks at all weights of the lowest trained layer and of those below in each iteration."""
+
+    def iterate(self) -> None:
+        """Take one step."""
+        for layer in self.state.layers[: self.lowest]:
+            compare(layer.initial)
+        super().iterate()
+
+
+class BelowDeep(MultiLayerRun):
+    """Looks at all weights below the lowest trained layer in each iteration."""
+
+    def iterate(self) -> None:
+        """Take one step."""
+        for layer in self.state.layers[: self.lowest - 1]:
+            compare(layer.initial)
+        super().iterate()
+
+
 class Forgetful(CertifiedScores):
     """Keeps no entries, and reads again what it has just read; counts and results are the same."""
 
@@ -175,6 +231,24 @@ class ComparingLowRank(LowRankWeights):
         """Compute ``W h`` for each row of ``H``."""
         compare(self.initial)
         return super().multiply(H)
+
+
+class ComparingBack(LowRankWeights):
+    """Looks at the whole matrix in each transposed product."""
+
+    def multiply_at(self, P: sparse.csr_array, pattern: sparse.csr_array) -> FloatArray:
+        """Compute ``W^T p`` at the entries of a pattern."""
+        compare(self.initial)
+        return super().multiply_at(P, pattern)
+
+
+class ComparingFold(LowRankWeights):
+    """Looks at the whole matrix in each fold."""
+
+    def fold(self) -> None:
+        """Multiply the factors out."""
+        compare(self.initial)
+        super().fold()
 
 
 class ComparingInputsOfALayer(InputsOfALayer):
@@ -499,5 +573,69 @@ FAULTS = (
         {"page_witness.memory": "fails"},
         {"last_layer": PrivateCopyLast},
         only=partial(of, "last-memory"),
+    ),
+    Fault(
+        "deep-tries-all-weights",
+        "A safeguarded deep loop multiplies by the whole upper matrix for every step that it tries.",
+        "cost",
+        {"page_witness.columns": "fails"},
+        {"start_deep": TryingDeep},
+        only=partial(of, "deep-safeguarded"),
+    ),
+    Fault(
+        "deep-sketches-with-all-weights",
+        "The deep loop looks at all weights when it solves with a sketch.",
+        "cost",
+        {"page_witness.columns": "fails"},
+        {"start_deep": SketchingDeep},
+        only=partial(of, "deep-sketch"),
+    ),
+    Fault(
+        "deep-solves-with-all-weights",
+        "The deep loop looks at all weights when it solves without a factor.",
+        "cost",
+        {"page_witness.columns": "fails"},
+        {"start_deep": SolvingDeep},
+        only=partial(of, "deep-conjugate"),
+    ),
+    Fault(
+        "deep-starts-with-all-weights",
+        "The start of the deep loop looks at the whole upper matrix and uses none of it.",
+        "cost",
+        {"page_witness.columns": "fails"},
+        {"start_deep": StartingDeep},
+        only=partial(of, "deep"),
+    ),
+    Fault(
+        "deep-compares-the-lowest",
+        "The deep loop looks at the lowest trained matrix and those below in each iteration.",
+        "cost",
+        {"page_witness.columns": "fails"},
+        {"start_deep": LowestDeep},
+        only=partial(of, "deep"),
+    ),
+    Fault(
+        "deep-compares-a-lower",
+        "The deep loop looks at the matrices below the lowest trained one in each iteration.",
+        "cost",
+        {"page_witness.columns": "fails"},
+        {"start_deep": BelowDeep},
+        only=partial(of, "deep-lowest"),
+    ),
+    Fault(
+        "low-rank-compares-on-the-way-back",
+        "A transposed product with low-rank weights looks at the whole matrix and uses none of it.",
+        "cost",
+        {"page_witness.columns": "fails"},
+        {"low_rank": ComparingBack},
+        only=partial(of, "low-rank"),
+    ),
+    Fault(
+        "low-rank-compares-in-a-fold",
+        "A fold of low-rank weights looks at the whole matrix and uses none of it.",
+        "cost",
+        {"page_witness.columns": "fails"},
+        {"low_rank": ComparingFold},
+        only=partial(of, "low-rank"),
     ),
 )

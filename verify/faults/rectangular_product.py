@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fast.rectangular_product import LEAF, error_bound, multiplications, multiply
+from fast.rectangular_product import LEAF, PANEL, error_bound, multiplications, multiply
 from reference.notation import FloatArray
 from verify.claims.rectangular_product import halvings
 from verify.faults.fault import Fault
@@ -39,6 +39,19 @@ def wrong_block(A: FloatArray, B: FloatArray, *, leaf: int = LEAF, product: Prod
         p, r = p >> level << level - 1, r >> level << level - 1
         upper, lower = C[:p, r : 2 * r], C[p : 2 * p, :r]
         upper[:], lower[:] = lower.copy(), upper.copy()
+    return C
+
+
+def first_panel_again(A: FloatArray, B: FloatArray, *, leaf: int = LEAF, product: Product = np.matmul) -> FloatArray:
+    """Add the strip of the first panel of rows to every panel, wherever the inner side leaves a strip."""
+    C = multiply(A, B, leaf=leaf, product=product)
+    (p, q), r = A.shape, B.shape[1]
+    level = halvings(p, q, r, leaf)
+    rows, inner, columns = (side >> level << level for side in (p, q, r))
+    strip = A[:rows, inner:] @ B[inner:, :columns]
+    for top in range(PANEL, rows, PANEL):
+        own = strip[top : top + PANEL]
+        C[top : top + len(own), :columns] += strip[: len(own)] - own
     return C
 
 
@@ -98,6 +111,13 @@ FAULTS: tuple[Fault, ...] = (
         "value",
         {"rectangular_product.error": "fails"},
         {"rectangular_product": wrong_block},
+    ),
+    Fault(
+        "product-first-panel-again",
+        "From the 257th row on, the strip beside the halved blocks is that of the first 256 rows.",
+        "value",
+        {"rectangular_product.error": "fails"},
+        {"rectangular_product": first_panel_again},
     ),
     Fault(
         "product-single-precision",

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from fast.threshold_search import ThresholdForest
 from reference.notation import FloatArray, IntArray
+from reference.threshold_search import MaxTree
 from verify.experiment import Inputs, Verdict
 from verify.faults.fault import Fault, Kind
 
@@ -125,6 +126,64 @@ class RebuildsAtEveryUpdate(ThresholdForest):
         self.nodes_visited["update"] = np.size(neurons) * self.nodes_visited["build"]
 
 
+class SortsUpdates(ThresholdForest):
+    """Sorts the neurons of an update, but not their scores."""
+
+    def update(self, neurons: ArrayLike, scores: ArrayLike) -> None:
+        """Update."""
+        super().update(np.sort(np.asarray(neurons)), scores)
+
+
+class AsksTheFirst(ThresholdForest):
+    """Queries its first tree, whichever it is asked for."""
+
+    def query_one(self, i: int, threshold: float) -> IntArray:
+        """Query the first tree."""
+        return super().query_one(0, threshold)
+
+
+class AsksAll(ThresholdForest):
+    """Queries all trees to answer for one."""
+
+    def query_one(self, i: int, threshold: float) -> IntArray:
+        """Query all trees."""
+        data_index, neuron_index = self.query(threshold)
+        own: IntArray = neuron_index[data_index == i]
+        return own
+
+
+class PlainTreeForgetsTies(MaxTree):
+    """Takes a score equal to the threshold for one below it."""
+
+    def query(self, threshold: float) -> IntArray:
+        """Query for more than the threshold."""
+        found = super().query(threshold)
+        return found[self.node[self.size + found] > threshold]
+
+
+class PlainTreeNeverClimbs(MaxTree):
+    """Writes a leaf, and counts the maxima above it as if they had been written."""
+
+    def update(self, neuron: int, score: float) -> None:
+        """Update a leaf."""
+        self.node[self.size + neuron] = score
+        self.nodes_visited += self.size.bit_length()
+
+
+class PlainTreeVisitsAll(MaxTree):
+    """Finds what it should by visiting every node."""
+
+    def query(self, threshold: float) -> IntArray:
+        """Scan the leaves."""
+        self.nodes_visited += len(self.node) - 1
+        return np.flatnonzero(self.node[self.size :] >= threshold)
+
+
+def scan_without_ties(scores: ArrayLike, threshold: float) -> IntArray:
+    """Find the scores above the threshold."""
+    return np.flatnonzero(np.asarray(scores) > threshold)
+
+
 def planted(
     identity: str,
     description: str,
@@ -163,4 +222,23 @@ FAULTS: tuple[Fault, ...] = (
     planted("stale-tree-node", "Updates leave the top of the trees as it was.", "value", StaleTop, ["exact"]),
     planted("forgotten-ties", "A score equal to the threshold is not found.", "value", ForgetsTies, ["exact"]),
     planted("found-twice", "The last pair is reported twice.", "value", FindsTwice, ["exact"]),
+    planted("sorted-updates", "Updates sort the neurons, but not their scores.", "value", SortsUpdates, ["exact"]),
+    planted("first-tree-for-any", "A query of one tree is one of the first.", "value", AsksTheFirst, ["exact"]),
+    planted("all-trees-for-one", "A query of one tree is one of all trees.", "cost", AsksAll, ["exact"]),
+    Fault(
+        "plain-tree-forgets-ties", "The plain tree takes a score equal to the threshold for one below it.", "value",
+        {"search.exact": "fails"}, {"max_tree": PlainTreeForgetsTies}, only=small_trees,
+    ),
+    Fault(
+        "plain-tree-never-climbs", "An update of the plain tree writes the leaf alone, and counts the climb.", "value",
+        {"search.exact": "fails"}, {"max_tree": PlainTreeNeverClimbs}, only=small_trees,
+    ),
+    Fault(
+        "plain-tree-visits-all", "A query of the plain tree visits every node.", "cost",
+        {"search.exact": "fails"}, {"max_tree": PlainTreeVisitsAll}, only=small_trees,
+    ),
+    Fault(
+        "scan-forgets-ties", "The plain scan takes a score equal to the threshold for one below it.", "value",
+        {"search.exact": "fails"}, {"scan": scan_without_ties}, only=small_trees,
+    ),
 )  # fmt: skip

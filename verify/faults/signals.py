@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -36,9 +37,21 @@ def spread_of_gain_once(width: int, shift: float, layer: int) -> float:
     return math.sqrt((reference.signals.kurtosis(shift) - 1) / width * powers)
 
 
+def spread_of_two_layers(width: int, shift: float, layer: int) -> float:
+    """Predict a spread of 1 beyond the second layer."""
+    return 1.0 if layer > 2 else reference.signals.spread(width, shift, layer)
+
+
 def gain_without_shift(shift: float) -> float:
     """Return the gain of the plain ReLU at every shift."""
     return reference.signals.gain(0.0)
+
+
+def layers_alike(*args: Any, **options: Any) -> MultiLayerNetwork:  # noqa: ANN401
+    """Draw a network that has the matrix of its second layer in all later ones, too."""
+    network = reference.multi_layer.initialize(*args, **options)
+    first, *others = network.weights
+    return replace(network, weights=(first, *others[:1] * len(others)))
 
 
 def wide_enough_on_average(alpha: float, depth: int, *, normalized: bool = False, n: int = 32) -> int | None:
@@ -77,6 +90,22 @@ FAULTS: tuple[Fault, ...] = (
         "value",
         {"signals.spread": "fails"},
         {"signal_spread": spread_of_gain_once},
+        only=partial(few, 5),
+    ),
+    Fault(
+        "spread-of-two-layers",
+        "Beyond the second layer the predicted spread is 1.",
+        "value",
+        {"signals.spread": "fails"},
+        {"signal_spread": spread_of_two_layers},
+        only=partial(few, 5),
+    ),
+    Fault(
+        "layers-alike",
+        "The weights of the second layer are those of every later one, too.",
+        "statistics",
+        {"signals.fired": "fails"},
+        {"deep_initialize": layers_alike},
         only=partial(few, 5),
     ),
     Fault(

@@ -21,6 +21,12 @@ def factors_secretly(*problem: Any, solver: str, **options: Any) -> Trace[Any]: 
     return fast.gauss_newton.train(*problem, solver=solver, **options)  # type: ignore[arg-type]
 
 
+def ends_early(*problem: Any, solver: str, iterations: int, **options: Any) -> Trace[Any]:  # noqa: ANN401
+    """Take two iterations where the solver makes no factor."""
+    most = min(iterations, 2) if solver == "conjugate" else iterations
+    return fast.gauss_newton.train(*problem, solver=solver, iterations=most, **options)  # type: ignore[arg-type]
+
+
 def solve_by_descent(G: FloatArray, rhs: FloatArray) -> Solution:
     """Solve by steepest descent instead of conjugate gradients: as many steps as the condition number, not its root."""
     g, residual = np.zeros(len(rhs)), rhs.copy()
@@ -61,5 +67,12 @@ FAULTS: tuple[Fault, ...] = (
         "value",
         {"solve_cost.equal": "fails"},
         {"train": partial(fast.gauss_newton.train, accuracy=1e-3)},
+    ),
+    Fault(
+        "conjugate-ends-early",
+        "Without a factor training ends after two iterations.",
+        "value",
+        {"solve_cost.equal": "fails"},
+        {"train": ends_early},
     ),
 )

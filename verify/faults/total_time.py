@@ -17,6 +17,7 @@ from reference.trace import Trace
 from verify.claims import total_time
 from verify.experiment import Experiment, Finding, Inputs, Result
 from verify.faults.fault import Fault
+from verify.faults.lazy_width import without_unseen
 
 NEURONS_A_ROUND = 250
 
@@ -84,6 +85,14 @@ FAULTS = (
         "value",
         {"total_time.neurons": "fails"},
         {"lazy_initialize": draw_beyond},
+        only=ends,
+    ),
+    Fault(
+        "unseen-points-ignored-in-time",
+        "Only neurons that fire on a point to train on are drawn; unseen points are taken note of.",
+        "value",
+        {"total_time.neurons": "fails"},
+        {"lazy_initialize": without_unseen},
         only=ends,
     ),
     Fault(
