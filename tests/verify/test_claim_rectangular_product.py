@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from fast.rectangular_product import multiply
+from fast.rectangular_product import LEAF, multiplications, multiply
 from reference.notation import FloatArray
 from verify import seeds
 from verify.claims import rectangular_product as claims
@@ -46,7 +47,7 @@ def verdicts(**faults: Callable[..., object]) -> dict[str, Verdict]:
     return {part: finding.verdict for part, finding in findings(**faults).items()}
 
 
-def not_a_number(A: FloatArray, B: FloatArray, *, leaf: int, product: Callable[..., Any] = np.matmul) -> FloatArray:
+def not_a_number(A: FloatArray, B: FloatArray, *, leaf: int = 1, product: Callable[..., Any] = np.matmul) -> FloatArray:
     return np.full((len(A), B.shape[1]), np.nan)
 
 
@@ -64,10 +65,12 @@ def test_every_claim_holds() -> None:
     [
         ({"rectangular_product": schoolbook}, ("fails", "fails", "holds")),
         (
-            {"rectangular_product": lambda A, B, leaf, **rest: multiply(A, B, leaf=2 * leaf, **rest)},
+            {"rectangular_product": lambda A, B, leaf=LEAF, **rest: multiply(A, B, leaf=2 * leaf, **rest)},
             ("fails", "fails", "holds"),
         ),
         ({"rectangular_product": behind_the_counter}, ("fails", "holds", "holds")),
+        ({"rectangular_product": partial(multiply, leaf=1 << 62)}, ("fails", "holds", "holds")),
+        ({"rectangular_multiplications": partial(multiplications, leaf=1 << 62)}, ("fails", "holds", "holds")),
         ({"rectangular_product": wrong_block}, ("holds", "holds", "fails")),
         ({"rectangular_product": first_panel_again}, ("holds", "holds", "fails")),
         ({"rectangular_product": single_precision}, ("holds", "holds", "fails")),
@@ -80,6 +83,8 @@ def test_every_claim_holds() -> None:
         "schoolbook",
         "stops early",
         "multiplies elsewhere",
+        "never halves by default",
+        "counts no halving by default",
         "wrong block",
         "first panel again",
         "single precision",
@@ -129,4 +134,4 @@ def test_plot_draws_counts_and_errors() -> None:
 def test_profiles_differ_in_cells_only() -> None:
     ordinary, thorough = (claims.cells(Profile(flag)) for flag in (False, True))
     assert len(thorough) > len(ordinary)
-    assert [i for i in ordinary if i["part"] == "error"] == [i for i in thorough if i in ordinary]
+    assert [i for i in ordinary if i["part"] in ("default", "error")] == [i for i in thorough if i in ordinary]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from fast.rectangular_product import PANEL, error_bound, multiplications, multiply
+from fast.rectangular_product import LEAF, PANEL, error_bound, multiplications, multiply
 from reference.notation import FloatArray
 from verify.claims.rectangular_product import halvings
 from verify.faults.fault import Fault
@@ -15,21 +16,21 @@ from verify.faults.fault import Fault
 Product = Callable[..., Any]
 
 
-def schoolbook(A: FloatArray, B: FloatArray, *, leaf: int, product: Product = np.matmul) -> FloatArray:
+def schoolbook(A: FloatArray, B: FloatArray, *, leaf: int = LEAF, product: Product = np.matmul) -> FloatArray:
     """Never halve."""
     C = np.empty((len(A), B.shape[1]))
     product(A, B, out=C)
     return C
 
 
-def behind_the_counter(A: FloatArray, B: FloatArray, *, leaf: int, product: Product = np.matmul) -> FloatArray:
+def behind_the_counter(A: FloatArray, B: FloatArray, *, leaf: int = LEAF, product: Product = np.matmul) -> FloatArray:
     """Halve for show, and multiply by other means."""
     multiply(A, B, leaf=leaf, product=product)
     C: FloatArray = A @ B
     return C
 
 
-def wrong_block(A: FloatArray, B: FloatArray, *, leaf: int, product: Product = np.matmul) -> FloatArray:
+def wrong_block(A: FloatArray, B: FloatArray, *, leaf: int = LEAF, product: Product = np.matmul) -> FloatArray:
     """Let the two quarters off the diagonal change places, wherever blocks are halved."""
     C = multiply(A, B, leaf=leaf, product=product)
     (p, q), r = A.shape, B.shape[1]
@@ -41,7 +42,7 @@ def wrong_block(A: FloatArray, B: FloatArray, *, leaf: int, product: Product = n
     return C
 
 
-def first_panel_again(A: FloatArray, B: FloatArray, *, leaf: int, product: Product = np.matmul) -> FloatArray:
+def first_panel_again(A: FloatArray, B: FloatArray, *, leaf: int = LEAF, product: Product = np.matmul) -> FloatArray:
     """Add the strip of the first panel of rows to every panel, wherever the inner side leaves a strip."""
     C = multiply(A, B, leaf=leaf, product=product)
     (p, q), r = A.shape, B.shape[1]
@@ -54,12 +55,12 @@ def first_panel_again(A: FloatArray, B: FloatArray, *, leaf: int, product: Produ
     return C
 
 
-def single_precision(A: FloatArray, B: FloatArray, *, leaf: int, product: Product = np.matmul) -> FloatArray:
+def single_precision(A: FloatArray, B: FloatArray, *, leaf: int = LEAF, product: Product = np.matmul) -> FloatArray:
     """Round one factor to 24 bits."""
     return multiply(A.astype(np.float32), B, leaf=leaf, product=product)
 
 
-def without_strips(p: int, q: int, r: int, *, leaf: int) -> int:
+def without_strips(p: int, q: int, r: int, *, leaf: int = LEAF) -> int:
     """Count the leaves, and not the strips around them."""
     level = halvings(p, q, r, leaf)
     return multiplications(*(side >> level << level for side in (p, q, r)), leaf=leaf)
@@ -89,6 +90,13 @@ FAULTS: tuple[Fault, ...] = (
         "cost",
         {"rectangular_product.count": "fails"},
         {"rectangular_product": behind_the_counter},
+    ),
+    Fault(
+        "product-never-halves-by-default",
+        "The default leaf is so large that nothing is ever halved.",
+        "cost",
+        {"rectangular_product.count": "fails"},
+        {"rectangular_product": partial(multiply, leaf=1 << 62)},
     ),
     Fault(
         "product-wrong-count",
