@@ -97,7 +97,7 @@ def spread(law: Law) -> Law:
         ({"dense": lambda alpha, exponent, seed: 2.0 if seed else 0.5}, "crossover", "undecided"),
         ({"dense": lambda alpha, exponent, seed: 0.5}, "paper", "fails"),
         ({"dense": spread(lambda alpha, exponent, seed: 1.0)}, "paper", "undecided"),
-        ({"compacted": lambda alpha, exponent, seed: 0.8 if exponent == 16 else 8.0}, "compacted", "fails"),
+        ({"compacted": lambda alpha, exponent, seed: 0.8 if exponent == 14 else 8.0}, "compacted", "fails"),
         ({"compacted": spread(lambda alpha, exponent, seed: 1.0)}, "compacted", "undecided"),
         ({"compacted": lambda alpha, exponent, seed: 0.8, "start": 0.0}, "start", "fails"),
         ({"compacted": spread(lambda alpha, exponent, seed: 1.0), "start": 0.1}, "start", "undecided"),
