@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 
 # One thread for linear algebra, before NumPy is loaded: on small matrices more threads only wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -21,6 +22,11 @@ settings.register_profile(
     "mutation", derandomize=True, deadline=None, max_examples=10, database=None, phases=[Phase.explicit, Phase.generate]
 )
 settings.load_profile("ordinary")
+
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # As in the background of a shell. Commands under test would inherit it, and ignore the Ctrl-C that they are sent.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
