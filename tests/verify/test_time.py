@@ -15,8 +15,8 @@ from fast.all_pairs import AllTrial
 from fast.baselines import DenseRun
 from fast.gauss_newton import EventRun, TreeRun
 from fast.watched_pairs import Trial
-from reference.notation import FloatArray
-from reference.two_layer import initialize
+from reference.notation import FloatArray, NothingFiresError, SingularGramError
+from reference.two_layer import TwoLayerNetwork, initialize
 from verify import problems, seeds
 from verify.claims import time
 from verify.comparison import UNEQUAL
@@ -247,6 +247,29 @@ def test_a_bare_pass_looks_at_every_score_and_dawdling_changes_no_number(monkeyp
     for run in runs:
         run.iterate()
     assert runs[0].residual_norms == runs[1].residual_norms
+
+
+NARROW: Inputs = {"n": 32, "alpha": 0.24, "exponent": 9, "seed": 0}
+
+
+def test_networks_on_which_no_run_goes_through_are_drawn_again_until_it_gives_up() -> None:
+    draws = []
+
+    def draw(*args: Any, shift: float, **options: Any) -> TwoLayerNetwork:  # noqa: ANN401
+        draws.append(1)
+        return initialize(*args, shift=9.0, **options)  # nothing fires
+
+    with pytest.raises(NothingFiresError, match="no run of 20 networks of width 512"):
+        time.measure(NARROW, np.random.default_rng(0), CodeUnderTest(initialize=draw))
+    assert len(draws) == time.MOST_REDRAWS
+
+
+def test_a_loop_that_stops_where_a_run_by_the_definitions_goes_through_is_not_drawn_away() -> None:
+    def start(*args: object, **options: object) -> Any:  # noqa: ANN401
+        raise SingularGramError("gives up")
+
+    with pytest.raises(SingularGramError, match="gives up"):
+        time.measure(NARROW, np.random.default_rng(0), CodeUnderTest(start_events=start))
 
 
 def test_the_trees_stay_out_of_the_largest_setting() -> None:
