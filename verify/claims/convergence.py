@@ -59,7 +59,7 @@ GRADIENT_ITERATIONS = 10
 TRIALS = 60
 """0 failures in 60 trials give a one-sided 95% lower bound of 0.951 on the probability of success."""
 SUCCESS, RARELY = 0.95, 0.05
-WIDTHS = {"random": 1 << 13, "pairs": 1 << 13, "clash": 1 << 11, "narrow": 1 << 7, "gradient": 1 << 12}
+WIDTHS = {"random": 1 << 13, "pairs": 1 << 12, "clash": 1 << 11, "narrow": 1 << 7, "gradient": 1 << 12}
 RATIO_WIDTHS = [1 << exponent for exponent in (10, 12, 14, 16)]
 RATIO_SEEDS = 10
 LEVEL_MARGIN, SLOPE_MARGIN = 0.05, 0.05
