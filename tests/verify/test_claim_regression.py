@@ -75,6 +75,7 @@ def test_planted_faults_fail_the_claims_meant_for_them(fault: Fault) -> None:
     [
         ("regression.geometric", lambda angle: angle.update(factors=[0.6, 0.1])),
         ("regression.geometric", lambda angle: angle.update(residuals=[1e-13, float("nan")])),
+        ("regression.geometric", lambda angle: angle.update(residuals=[1e-13, 2.1e-12], rounding=[1e-12, 1e-12])),
         ("regression.geometric", lambda angle: angle.update(apart=1.01)),
         ("regression.iterations", lambda angle: angle.update(steps=[30, 60, 90])),
         ("regression.linear", lambda angle: angle.update(steps=[5, 20, 60])),
@@ -84,6 +85,11 @@ def test_planted_faults_fail_the_claims_meant_for_them(fault: Fault) -> None:
 )
 def test_each_claim_can_fail(claim: str, change: Callable[[Result], None]) -> None:
     assert verdicts(edited(change))[claim] == "fails"
+
+
+def test_rounding_of_the_products_is_allowed_twice() -> None:
+    found = edited(lambda angle: angle.update(residuals=[1e-13, 3.9e-12], rounding=[1e-12, 2e-12]))
+    assert verdicts(found)["regression.geometric"] == "holds"
 
 
 def test_no_steps_at_all_is_no_evidence() -> None:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 N = 24
 """Rows of each half."""
 DEPTH = 2
-ALPHAS = {"plain": 0.2, "normalized": 0.3}
+ALPHAS = {"plain": 0.15, "normalized": 0.3}
 """At these almost every network lets all signals live at the widths measured."""
 MOST_DRAWS = 10
 WIDTHS = {False: 1 << 11, True: 1 << 13}

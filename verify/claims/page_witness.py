@@ -59,7 +59,8 @@ from verify.statistics import Interval, make_finding
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTH, N, D, ALPHA = 1 << 13, 16, 8, 0.24
+WIDTH, N, D, ALPHA = 1 << 13, 16, 16, 0.24
+"""In fewer dimensions points may nearly agree, and a loop on events goes over to whole arrays."""
 TREE_WIDTH, TREES, FOUND = 1 << 17, 4, 16
 """Nodes of 512 children fill a page; so wide that most nodes have no business with a query."""
 DEEP_WIDTH, DEEP_N, DEEP_D, DEEP_ALPHA = 1 << 11, 4, 16, 0.3
