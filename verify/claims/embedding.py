@@ -68,7 +68,7 @@ GAMMA = 2
 EPSILON, FAILURE = 0.5, 0.1
 FAMILIES = ("random", "clash")
 TRIALS_PER_CELL = 20
-CELLS = {False: 8, True: 60}
+CELLS = {False: 5, True: 60}
 """Cells per kind in the default and in the thorough profile."""
 SHORT_RATE = 0.9
 UNBIASED_MARGIN = 0.02
