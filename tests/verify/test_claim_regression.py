@@ -87,9 +87,10 @@ def test_each_claim_can_fail(claim: str, change: Callable[[Result], None]) -> No
     assert verdicts(edited(change))[claim] == "fails"
 
 
-def test_rounding_of_the_products_is_allowed_twice() -> None:
-    found = edited(lambda angle: angle.update(residuals=[1e-13, 3.9e-12], rounding=[1e-12, 2e-12]))
-    assert verdicts(found)["regression.geometric"] == "holds"
+@pytest.mark.parametrize(("residual", "verdict"), [(3.9e-12, "holds"), (4.1e-12, "fails")])
+def test_the_rounding_of_the_products_is_allowed_and_no_more(residual: float, verdict: str) -> None:
+    found = edited(lambda angle: angle.update(residuals=[1e-13, residual], rounding=[1e-12, 4e-12]))
+    assert verdicts(found)["regression.geometric"] == verdict
 
 
 def test_no_steps_at_all_is_no_evidence() -> None:

@@ -95,7 +95,9 @@ def test_planted_diagrams_flip_the_claims_meant_for_them(results: Results, expec
     assert {claim: found[claim] for claim in expected} == expected
 
 
-@pytest.mark.parametrize(("alive", "verdict"), [(3, "holds"), (8, "holds"), (9, "undecided"), (15, "fails")])
+@pytest.mark.parametrize(
+    ("alive", "verdict"), [(3, "holds"), (10, "holds"), (11, "undecided"), (18, "undecided"), (19, "fails")]
+)
 def test_deaths_at_alpha_three_tenths_follow_their_number(alive: int, verdict: str) -> None:
     def some_live(inputs: Inputs, kind: str) -> int:
         lives = kind == "plain" and inputs["alpha"] == 0.3 and inputs["seed"] < alive

@@ -149,8 +149,8 @@ def _domain(seeds: Sequence[list[Result]]) -> str:
 
 
 def _solved(angle: Result) -> bool:
-    """Tell whether both methods reached twice the accuracy, or twice the rounding of ``G g`` where that is larger."""
-    allowed = [2 * max(ACCURACIES[-1], rounding) for rounding in angle["rounding"]]
+    """Tell whether both methods reached twice the accuracy, or the rounding of ``G g`` where that is larger."""
+    allowed = [max(2 * ACCURACIES[-1], rounding) for rounding in angle["rounding"]]
     return all(norm <= most for norm, most in zip(angle["residuals"], allowed, strict=True))
 
 
