@@ -66,7 +66,7 @@ compared with a margin that was fixed beforehand. The verdicts:
 
 EPILOG = """\
 examples:
-  python -m verify                              all claims on synthetic data, about 4 minutes on 2 cores
+  python -m verify                              all claims on synthetic data, 3 to 4 minutes on 2 cores
   python -m verify --list                       what the claims are
   python -m verify --claims sparsity            the claims of one experiment
   python -m verify --claims sparsity.level,stability.flips
